@@ -1,0 +1,5 @@
+"""`python -m spikeshot`."""
+
+from spikeshot.cli import main
+
+main()

@@ -1,0 +1,204 @@
+"""Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spikeshot.config import Config
+from spikeshot.data.augment import Augmentation
+from spikeshot.data.corpora import CORPORA, Request, load_corpus
+from spikeshot.data.episodes import Episode, Task, TaskSpace
+from spikeshot.data.frames import FrameSpec
+from spikeshot.data.recordings import Recordings
+from spikeshot.data.splits import (
+    MetaSplit,
+    indices_by_class,
+    published_classes,
+    single_classes,
+    split_origins,
+)
+from spikeshot.errors import ConfigError
+from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
+from spikeshot.learn.rules.presets import get_rule
+from spikeshot.learn.rules.rule import Batch, Params
+from spikeshot.snn.init import init_params
+from spikeshot.snn.layer import Layer, LayerStyle
+from spikeshot.snn.network import Network, forward
+from spikeshot.snn.neuron import Neuron
+from spikeshot.snn.surrogate import get_surrogate
+
+INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never one of training
+
+
+@dataclass(frozen=True)
+class Source:
+    """The recordings of a run, simulated ones for pre-training if any, and the meta-split."""
+
+    recordings: Recordings
+    split: MetaSplit
+    simulated: Recordings | None = None
+
+
+def frame_spec(config: Config) -> FrameSpec:
+    """Return how events become frames."""
+    d = config.data
+    return FrameSpec(d.crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip)
+
+
+def load_recordings(config: Config, corpus: str, path: Path | None) -> Recordings:
+    """Return the recordings of `corpus` (in a run: `config.data.corpus`)."""
+    d = config.data
+    reach = d.start_us + d.bins * d.dt_us + int(6 * d.augment.jitter_us)
+    recordings = load_corpus(corpus, Request(path, config.seed, reach))
+    if d.first_image > 1 and not CORPORA[corpus].needs_path:
+        recordings = _from_image(recordings, d.first_image)
+    return recordings
+
+
+def load_source(config: Config, path: Path | None) -> Source:
+    """Load the recordings of a new run and split them."""
+    recordings = load_recordings(config, config.data.corpus, path)
+    if config.data.classes == "double":
+        classes = published_classes("double")
+    else:
+        classes = single_classes(recordings.classes, config.data.recording_fractions, config.seed)
+    origins = split_origins(recordings, config.data.recording_fractions, config.seed)
+    split = MetaSplit(classes, origins)
+    split.require_disjoint()
+    if not config.data.simulated.share:
+        return Source(recordings, split)
+    simulated = _from_image(
+        load_recordings(config, "digits", None), config.data.simulated.first_image
+    )
+    return Source(recordings, split.with_training(simulated.origins), simulated)
+
+
+def _from_image(recordings: Recordings, first: int) -> Recordings:
+    """Keep recordings of MNIST training images number `first` and later."""
+    keep = [
+        i
+        for i, origin in enumerate(recordings.origins)
+        if origin.startswith("train/") and int(origin.removeprefix("train/")) >= first
+    ]
+    return recordings.subset(np.asarray(keep, np.int64))
+
+
+def task_space(
+    config: Config,
+    recordings: Recordings,
+    split: MetaSplit,
+    name: str,
+    *,
+    augment: bool = False,
+    task: Task | None = None,
+) -> TaskSpace:
+    """Return the task space of meta-split `name`; `task` defaults to the configuration's."""
+    t = config.task
+    return TaskSpace(
+        recordings,
+        {c: _parts(config, c) for c in split.classes[name]},
+        indices_by_class(recordings, split, name),
+        split=name,
+        seed=config.seed,
+        task=task or Task(t.ways, t.shots, t.queries),
+        spec=frame_spec(config),
+        augmentation=Augmentation(**config.data.augment.model_dump()) if augment else None,
+    )
+
+
+def _parts(config: Config, name: str) -> tuple[str, ...]:
+    return tuple(name) if config.data.classes == "double" else (name,)
+
+
+def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
+    """Return the network for frames `(2, H, W)`.
+
+    Raises `ConfigError` for a surrogate that exact second order cannot differentiate twice.
+    """
+    n, nc = config.network, config.network.neuron
+    surrogate = get_surrogate(nc.surrogate)
+    if not surrogate.twice_differentiable and config.learn.meta_gradient == "exact":
+        raise ConfigError(
+            f"network.neuron.surrogate is {nc.surrogate!r}, which is not twice differentiable, but "
+            "learn.meta_gradient is 'exact' (second order). Choose another surrogate, as "
+            "fast_sigmoid, or learn.meta_gradient=first_order."
+        )
+    alpha, beta, reset_decay = nc.decays(config.data.dt_us)
+    neuron = Neuron(
+        alpha,
+        beta,
+        reset_decay,
+        nc.threshold,
+        nc.reset,
+        nc.delay,
+        nc.surrogate,
+        nc.sharpness,
+    )
+    return Network(
+        frame_shape,
+        tuple(Layer(layer.units, layer.kernel, layer.pool) for layer in n.layers),
+        LayerStyle(neuron, n.pool_kind, n.pool_where),
+        n.readout,
+        n.burn_in,
+        n.input_gain,
+        config.engine,
+    )
+
+
+def build_learner(config: Config, network: Network) -> Learner:
+    """Return what learns: the network's forward function, cross-entropy and the rule."""
+    learn = config.learn
+    rule = get_rule(learn.rule, learn.rate, learn.rates)
+    return Learner(
+        partial(forward, network),
+        F.cross_entropy,
+        rule,
+        learn.inner_steps,
+        learn.meta_gradient,
+    )
+
+
+def build_outer_loop(config: Config) -> OuterLoop:
+    """Return the outer loop's constants."""
+    t = config.train
+    return OuterLoop(t.iterations, t.meta_lr, t.rates_lr, t.warmup, t.clip_norm, t.average)
+
+
+def start_state(config: Config, network: Network, learner: Learner, space: TaskSpace) -> TrainState:
+    """Return the state before the first iteration."""
+    init = config.network.init
+    params = init_params(
+        network,
+        config.task.ways,
+        space.episode(INIT_EPISODE).query,
+        generator=torch.Generator().manual_seed(config.seed),
+        activity=init.activity,
+        drive_std=init.drive_std,
+        readout_std=init.readout_std,
+    )
+    return TrainState(0, params, learner.rule.transform.learned(params))
+
+
+def batches(episode: Episode) -> tuple[Batch, Batch]:
+    """Return (support, query) of an episode as the learning room takes them."""
+    return (
+        Batch(episode.support, episode.support_labels),
+        Batch(episode.query, episode.query_labels),
+    )
+
+
+def resize_readout(params: Params, ways: int) -> Params:
+    """Return the parameters with a readout for another number of ways.
+
+    Every new row is the mean of the meta-trained rows: no way is preferred before adaptation.
+    """
+    resized = dict(params)
+    if len(params["readout.bias"]) != ways:
+        for name in ("readout.weight", "readout.bias"):
+            mean = params[name].mean(0, keepdim=True)
+            resized[name] = mean.expand(ways, *mean.shape[1:]).clone()
+    return resized

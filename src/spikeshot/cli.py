@@ -1,0 +1,189 @@
+"""The command line: the only place that prints or reads arguments.
+
+Torch is imported by the commands that need it, so that `--help` is quick.
+"""
+
+import json
+import signal
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import spikeshot
+from spikeshot.errors import ConfigError, SpikeshotError
+
+if TYPE_CHECKING:
+    from spikeshot.config import Config
+
+app = typer.Typer(
+    help="Few-shot learning for spiking neural networks on event-camera data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Recordings: folder or zip.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours become one message and their exit code."""
+    try:
+        app(standalone_mode=False)
+    except SpikeshotError as error:
+        _fail(str(error), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's usage errors have it
+            raise
+        _fail(f"{error.format_message()} See `spikeshot --help`.", 2)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"spikeshot: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"spikeshot {spikeshot.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Few-shot learning for spiking neural networks on event-camera data."""
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A preset's name or YAML file.")],
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Run folder [runs/<name>].")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the configuration."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run from its checkpoint.")
+    ] = False,
+) -> None:
+    """Meta-train a spiking network; ends with its accuracy on held-out classes."""
+    from spikeshot.config import load_config
+
+    settings = load_config(config, overrides or [])
+    folder = out or _default_folder(config, settings, resume)
+    from spikeshot import jobs
+    from spikeshot.progress import RichListener, print_result
+
+    stop = _StopSignal()
+    with RichListener() as listener:
+        result = jobs.train(
+            settings, folder, data=data, resume=resume, listener=listener, stop=stop
+        )
+    print_result(result, folder)
+
+
+def _default_folder(source: str, settings: "Config", resume: bool) -> Path:
+    """Return runs/<name>; for `--resume` of a run's own config.yaml, that run."""
+    if resume and Path(source).name == "config.yaml":
+        return Path(source).parent
+    return Path("runs") / settings.name
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="train, val or test classes.")] = "test",
+    episodes: Annotated[int, typer.Option(min=2, help="Episodes to average over.")] = 1000,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes per task.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support samples per class.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query samples per class.")] = None,
+    steps: Annotated[int | None, typer.Option(min=0, help="Inner steps.")] = None,
+    data: DataOption = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Another corpus than the run's, as nmnist.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Evaluate a run's best weights on many episodes, with a 95 % interval."""
+    from spikeshot.errors import nearest_hint
+
+    names = ("train", "val", "test")
+    if split not in names:
+        raise ConfigError(
+            f"--split is {split!r}{nearest_hint(split, names)}; expected train, val or test."
+        )
+    from spikeshot import jobs
+    from spikeshot.progress import RichListener, print_result
+
+    stop = _StopSignal()
+    with RichListener() as listener:
+        result = jobs.evaluate(
+            run,
+            split=split,
+            episodes=episodes,
+            ways=ways,
+            shots=shots,
+            queries=queries,
+            steps=steps,
+            data=data,
+            corpus=corpus,
+            listener=listener,
+            stop=stop,
+        )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print_result(result, run)
+
+
+@app.command()
+def configs() -> None:
+    """List the presets that ship."""
+    from spikeshot.config import load_config, preset_names
+
+    for name in preset_names():
+        print(f"{name:22} {load_config(name).about}")
+
+
+@app.command()
+def show(run: RunArgument) -> None:
+    """Show what a run is: configuration, seed, data, best validation, result."""
+    from spikeshot.jobs import describe
+    from spikeshot.progress import print_run
+
+    print_run(describe(run))
+
+
+class _StopSignal:
+    """True after the first SIGINT or SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: types.FrameType | None) -> None:
+        self._asked = True
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self._asked

@@ -1,0 +1,307 @@
+"""One typed configuration for everything: a preset or YAML file, plus `key=value` overrides.
+
+Immutable; its dump is complete and re-runnable. Unknown keys and values out of range are
+`ConfigError`s that name the key, the value, what was expected and the nearest known name.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spikeshot.errors import ConfigError, nearest_hint
+
+Decay = float
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class AugmentConfig(_Section):
+    """Augmentation of meta-training recordings (`data/augment.py`); pixels of the sensor."""
+
+    shift_px: float = Field(0.0, ge=0, le=16)
+    rotate_deg: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, lt=1)
+    shear: float = Field(0.0, ge=0, lt=1)
+    drop: float = Field(0.0, ge=0, lt=1)
+    jitter_us: float = Field(0.0, ge=0, le=1_000_000)
+
+
+class SimulatedConfig(_Section):
+    """Meta-training on simulated recordings before real ones.
+
+    `share`: first part of the iterations whose episodes are simulated; `first_image`: MNIST
+    training images below this number are left out, so that they can never be those of a real
+    validation or test recording.
+    """
+
+    share: float = Field(0.0, ge=0, le=1)
+    first_image: int = Field(1, ge=1)
+
+
+class DataConfig(_Section):
+    """Recordings and how they become frames (`data/frames.py`)."""
+
+    corpus: str = "digits"
+    classes: Literal["single", "double"] = "double"
+    recording_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
+    crop: tuple[int, int, int, int] | None = (1, 1, 32, 32)
+    downsample: int = Field(2, ge=1, le=64)
+    dt_us: int = Field(10_000, ge=1, le=10_000_000)
+    bins: int = Field(10, ge=1, le=10_000)
+    start_us: int = Field(0, ge=0)
+    clip: int = Field(0, ge=0, le=255)
+    first_image: int = Field(1, ge=1)
+    augment: AugmentConfig = AugmentConfig()
+    simulated: SimulatedConfig = SimulatedConfig()
+
+    @model_validator(mode="after")
+    def _fractions(self) -> Self:
+        f = self.recording_fractions
+        if min(f) <= 0 or abs(sum(f) - 1) > 1e-6:
+            raise ValueError(f"recording_fractions is {f}; expected three positive, summing to 1")
+        return self
+
+
+class NeuronConfig(_Section):
+    """The neuron (`snn/neuron.py`): decays per time bin, or time constants in milliseconds.
+
+    A time constant, when given, replaces its decay by exp(-dt / tau).
+    """
+
+    alpha: float = Field(0.95, ge=0, lt=1)
+    beta: float = Field(0.9, ge=0, lt=1)
+    reset_decay: float = Field(0.65, ge=0, lt=1)
+    tau_membrane_ms: float | None = Field(None, gt=0)
+    tau_synapse_ms: float | None = Field(None, gt=0)
+    tau_reset_ms: float | None = Field(None, gt=0)
+    threshold: float = Field(0.0, ge=-100, le=100)
+    reset: Literal["refractory", "subtract", "zero"] = "refractory"
+    delay: Literal[0, 1] = 1
+    surrogate: str = "fast_sigmoid"
+    sharpness: float = Field(10.0, gt=0, le=1000)
+
+    @model_validator(mode="after")
+    def _subtract(self) -> Self:
+        if self.reset == "subtract" and self.threshold <= 0:
+            raise ValueError(
+                f"reset 'subtract' takes the threshold away at a spike, but threshold is "
+                f"{self.threshold}; expected above 0"
+            )
+        return self
+
+    def decays(self, dt_us: int) -> tuple[Decay, Decay, Decay]:
+        """Return (alpha, beta, reset_decay) for time bins of `dt_us` microseconds."""
+
+        def pick(decay: Decay, tau_ms: float | None) -> Decay:
+            return decay if tau_ms is None else math.exp(-dt_us / 1000 / tau_ms)
+
+        return (
+            pick(self.alpha, self.tau_membrane_ms),
+            pick(self.beta, self.tau_synapse_ms),
+            pick(self.reset_decay, self.tau_reset_ms),
+        )
+
+
+class LayerConfig(_Section):
+    """One layer (`snn/layer.py`): convolutional, or fully connected with `kernel` 0."""
+
+    units: int = Field(ge=1, le=4096)
+    kernel: int = Field(0, ge=0, le=31)
+    pool: int = Field(1, ge=1, le=16)
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.kernel and self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}; expected an odd number, or 0")
+        if not self.kernel and self.pool > 1:
+            raise ValueError(f"pool is {self.pool} in a fully connected layer; expected 1")
+        return self
+
+
+class InitConfig(_Section):
+    """Initialisation (`snn/init.py`)."""
+
+    activity: float = Field(0.288, gt=0, lt=1)
+    drive_std: float = Field(1.0, gt=0)
+    readout_std: float = Field(1.0, ge=0)
+
+
+class NetworkConfig(_Section):
+    """The network (`snn/network.py`); `burn_in` in time bins."""
+
+    layers: tuple[LayerConfig, ...] = (
+        LayerConfig(units=16, kernel=5, pool=2),
+        LayerConfig(units=32, kernel=5, pool=2),
+        LayerConfig(units=32, kernel=5, pool=2),
+    )
+    pool_kind: Literal["average", "max"] = "average"
+    pool_where: Literal["before", "after"] = "before"
+    readout: Literal["last", "mean", "count"] = "last"
+    burn_in: int = Field(0, ge=0)
+    input_gain: float = Field(1.0, gt=0)
+    neuron: NeuronConfig = NeuronConfig()
+    init: InitConfig = InitConfig()
+
+
+class TaskConfig(_Section):
+    """Size of a task (`data/episodes.py`)."""
+
+    ways: int = Field(5, ge=2, le=1000)
+    shots: int = Field(1, ge=1, le=1000)
+    queries: int = Field(10, ge=1, le=1000)
+
+
+class LearnConfig(_Section):
+    """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps."""
+
+    rule: str = "sgd"
+    rate: float = Field(1.0, gt=0, le=1000)
+    rates: Literal["fixed", "scalar", "tensor"] = "fixed"
+    inner_steps: int = Field(1, ge=1, le=1000)
+    meta_gradient: Literal["exact", "first_order"] = "exact"
+
+
+class TrainConfig(_Section):
+    """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations."""
+
+    iterations: int = Field(1000, ge=1)
+    meta_batch: int = Field(1, ge=1, le=1024)
+    meta_lr: float = Field(2e-3, gt=0)
+    rates_lr: float = Field(1e-2, gt=0)
+    warmup: int = Field(100, ge=0)
+    clip_norm: float = Field(10.0, ge=0)
+    average: float = Field(0.0, ge=0, lt=1)
+    validate_every: int = Field(250, ge=1)
+    validation_episodes: int = Field(100, ge=2)
+    checkpoint_every: int = Field(100, ge=1)
+    test_episodes: int = Field(600, ge=2)
+
+
+class Config(_Section):
+    """All of a run. `threads`: torch's threads (0: as torch chooses)."""
+
+    name: str = "unnamed"
+    about: str = ""
+    seed: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
+    engine: Literal["auto", "oracle"] = "auto"
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    task: TaskConfig = TaskConfig()
+    learn: LearnConfig = LearnConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.network.burn_in >= self.data.bins:
+            raise ValueError(
+                f"network.burn_in is {self.network.burn_in}; expected below data.bins="
+                f"{self.data.bins}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the complete configuration as YAML text."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship."""
+    folder = resources.files("spikeshot") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration of a preset's name or a YAML file, with `key=value` overrides.
+
+    Raises `ConfigError` for an unknown preset or key, a value out of range or unreadable YAML.
+    """
+    raw = _parse(_source_text(source), source)
+    for override in overrides:
+        _override(raw, override)
+    return config_from_dict(raw, source)
+
+
+def config_from_dict(raw: Mapping[str, Any], source: str) -> Config:
+    """Return the checked configuration; `source` stands in the message of a `ConfigError`."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + _first_problem(error)) from None
+
+
+def _source_text(source: str) -> str:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{source}: cannot be read ({error}); expected a YAML file."
+            ) from None
+    if source not in preset_names():
+        raise ConfigError(
+            f"preset {source!r} is unknown{nearest_hint(source, preset_names())}; expected one of "
+            f"{', '.join(preset_names())}, or a YAML file."
+        )
+    return (resources.files("spikeshot") / "presets" / f"{source}.yaml").read_text()
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML ({error}).") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{source}: holds a {type(raw).__name__}; expected `key: value` lines.")
+    return raw
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Set one `a.b.c=value` in the raw tree; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: expected key=value, as in train.iterations=500.")
+    *sections, last = key.split(".")
+    node = raw
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} holds a value, not a section.")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML.") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return one sentence on the first problem: key, value, expectation, nearest known key."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        hint = nearest_hint(str(problem["loc"][-1]), known)
+        return f"key {key!r} is unknown{hint}; expected one of {', '.join(known)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}." if key else f"{message}."
+    return f"{key} is {problem['input']!r}; {message[0].lower()}{message[1:]}."
+
+
+def _known_keys(path: tuple[int | str, ...]) -> list[str]:
+    model: Any = Config
+    for part in path:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+        args = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, _Section)]
+        model = args[0] if args else model
+    return list(model.model_fields)

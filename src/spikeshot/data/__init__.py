@@ -1,0 +1,1 @@
+"""Recordings become episodes: events, readers, the camera model, corpora and episode sampling."""

@@ -1,0 +1,174 @@
+"""Episodes: N-way K-shot tasks, each a pure function of (seed, split, index).
+
+A `TaskSpace` says what can be drawn (the classes and recordings of one meta-split); `plan_episode`
+draws recordings; `TaskSpace.episode` turns the plan into frames. A class is composed of one or
+more parts (a double digit: left and right), drawn independently and put side by side.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spikeshot.data.augment import Augmentation
+from spikeshot.data.frames import FrameSpec, bin_recordings
+from spikeshot.data.recordings import Recordings
+from spikeshot.data.splits import SPLITS
+from spikeshot.errors import DataError
+
+_PLAN, _AUGMENT = 0, 1  # independent random streams of one episode
+
+
+@dataclass(frozen=True)
+class Task:
+    """The size of an episode: `ways` classes, `shots` support and `queries` query samples each."""
+
+    ways: int = 5
+    shots: int = 1
+    queries: int = 10
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """Which recordings make an episode.
+
+    `classes`: the `ways` class names, in label order. `support` `[ways, shots, parts]` and `query`
+    `[ways, queries, parts]`: recording indices. No recording of the support is in the query.
+    """
+
+    classes: tuple[str, ...]
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Frames and labels of one task.
+
+    `support` `[T, ways * shots, 2, H, W]` and `query` `[T, ways * queries, 2, H, W]`, float32
+    event counts; labels int64, class by class.
+    """
+
+    support: torch.Tensor
+    support_labels: torch.Tensor
+    query: torch.Tensor
+    query_labels: torch.Tensor
+    classes: tuple[str, ...]
+
+
+def plan_episode(
+    classes: Mapping[str, Sequence[str]],
+    members: Mapping[str, Sequence[int]],
+    task: Task,
+    rng: np.random.Generator,
+) -> EpisodePlan:
+    """Draw classes, then recordings for every part of every class.
+
+    `classes` maps a class to its parts, `members` a part to its recordings. Each part's recordings
+    are shared out between support and query before anything is drawn, so the two are disjoint over
+    the whole episode. Within a class, a part's query recordings are all different.
+    """
+    names = sorted(classes)
+    chosen = tuple(names[i] for i in rng.permutation(len(names))[: task.ways])
+    slots = [(w, j, part) for w, c in enumerate(chosen) for j, part in enumerate(classes[c])]
+    depth = len(classes[chosen[0]])
+    support = np.empty((task.ways, task.shots, depth), np.int64)
+    query = np.empty((task.ways, task.queries, depth), np.int64)
+    for part in sorted({part for _, _, part in slots}):
+        mine = [(w, j) for w, j, p in slots if p == part]
+        order = rng.permutation(np.asarray(members[part], np.int64))
+        wanted = task.shots * len(mine)
+        share = min(wanted, len(order) - task.queries)
+        for n, (w, j) in enumerate(mine):
+            support[w, :, j] = order[(np.arange(task.shots) + n * task.shots) % share]
+            query[w, :, j] = rng.permutation(order[share:])[: task.queries]
+    return EpisodePlan(chosen, support, query)
+
+
+class TaskSpace:
+    """All episodes of one meta-split of one corpus.
+
+    `classes` maps each class of the split to its parts (classes of `recordings`); `members` maps
+    each part to the recordings of the split. Raises `DataError` where `task` cannot be drawn.
+    """
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        classes: Mapping[str, tuple[str, ...]],
+        members: Mapping[str, Sequence[int]],
+        *,
+        split: str,
+        seed: int,
+        task: Task,
+        spec: FrameSpec,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        reach = 6 * augmentation.jitter_us if augmentation else 0  # later events cannot matter
+        self.recordings = recordings.before(spec.start_us + spec.bins * spec.dt_us + int(reach))
+        self.classes = dict(classes)
+        self.members = {name: list(indices) for name, indices in members.items()}
+        self.split = split
+        self.seed = seed
+        self.task = task
+        self.spec = spec
+        self.augmentation = augmentation
+        self._check()
+
+    def _check(self) -> None:
+        task = self.task
+        if len(self.classes) < task.ways:
+            raise DataError(
+                f"split {self.split} has {len(self.classes)} classes, fewer than ways="
+                f"{task.ways}. Lower ways or add classes."
+            )
+        need = task.shots + task.queries
+        for part in sorted({p for parts in self.classes.values() for p in parts}):
+            have = len(self.members.get(part, ()))
+            if have < need:
+                raise DataError(
+                    f"class {part!r} has {have} recordings in split {self.split}; shots="
+                    f"{task.shots} and queries={task.queries} need {need}. Lower shots or queries, "
+                    "or add recordings."
+                )
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(2, H, W) of an episode's frames."""
+        width, height = self.spec.frame_size(self.recordings.sensor_size)
+        parts = len(next(iter(self.classes.values())))
+        return 2, height, width * parts
+
+    def plan(self, index: int) -> EpisodePlan:
+        """Return the plan of episode `index`."""
+        return plan_episode(self.classes, self.members, self.task, self._rng(index, _PLAN))
+
+    def episode(self, index: int) -> Episode:
+        """Return episode `index`: the same on any machine, whatever was drawn before."""
+        plan = self.plan(index)
+        rng = self._rng(index, _AUGMENT)
+        support, query = (self._frames(part, rng) for part in (plan.support, plan.query))
+        labels = torch.arange(self.task.ways)
+        return Episode(
+            support,
+            labels.repeat_interleave(self.task.shots),
+            query,
+            labels.repeat_interleave(self.task.queries),
+            plan.classes,
+        )
+
+    def _rng(self, index: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, SPLITS.index(self.split), index, stream])
+
+    def _frames(self, indices: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
+        """Return the frames `[T, n, 2, H, W]` of samples `[ways, per_class, parts]`."""
+        flat = indices.reshape(-1)  # sample by sample, the parts of one sample together
+        counts = bin_recordings(self.recordings, flat, self.spec, self.augmentation, rng)
+        bins, _, polarity, height, width = counts.shape
+        parts = indices.shape[-1]
+        frames = counts.reshape(bins, -1, parts, polarity, height, width)
+        frames = np.moveaxis(frames, 2, 4)  # (T, n, parts, 2, H, W) -> (T, n, 2, H, parts, W)
+        frames = frames.reshape(bins, -1, polarity, height, parts * width)
+        return torch.from_numpy(frames.astype(np.float32))

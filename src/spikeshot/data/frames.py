@@ -1,0 +1,99 @@
+"""Events become frames: crop, downsample and count events per pixel, polarity and time bin.
+
+A batch of frames is TIME-FIRST: `[T, B, 2, H, W]`, channel 0 OFF and 1 ON.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeshot.data.augment import Augmentation
+from spikeshot.data.events import Events
+from spikeshot.data.recordings import Recordings
+from spikeshot.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """How events become frames.
+
+    `crop` (left, top, width, height) in sensor pixels, or None for the whole sensor; `downsample`
+    sensor pixels per frame pixel; `bins` time bins of `dt_us` microseconds from `start_us` on;
+    counts above `clip` are set to it (0: no clipping).
+    """
+
+    crop: tuple[int, int, int, int] | None = None
+    downsample: int = 1
+    dt_us: int = 1000
+    bins: int = 100
+    start_us: int = 0
+    clip: int = 0
+
+    def window(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the crop window; raises `ConfigError` if it leaves the sensor."""
+        width, height = sensor_size
+        left, top, w, h = self.crop or (0, 0, width, height)
+        if min(left, top) < 0 or min(w, h) < 1 or left + w > width or top + h > height:
+            raise ConfigError(
+                f"crop {self.crop} leaves the {width}x{height} sensor; expected "
+                "(left, top, width, height) inside it."
+            )
+        return left, top, w, h
+
+    def frame_size(self, sensor_size: tuple[int, int]) -> tuple[int, int]:
+        """Return (width, height) of the frames; a border that fills no whole pixel is cut."""
+        _, _, w, h = self.window(sensor_size)
+        if self.downsample < 1 or min(w, h) < self.downsample:
+            raise ConfigError(
+                f"downsample is {self.downsample}; expected 1 to {min(w, h)}, the crop's side."
+            )
+        return w // self.downsample, h // self.downsample
+
+
+def bin_events(events: Events, sensor_size: tuple[int, int], spec: FrameSpec) -> NDArray[np.uint8]:
+    """Return the frames `[T, 2, H, W]` of one recording."""
+    owner = np.zeros(len(events), np.int64)
+    frames: NDArray[np.uint8] = _count(events, owner, 1, sensor_size, spec)[:, 0]
+    return frames
+
+
+def bin_recordings(
+    recordings: Recordings,
+    indices: Sequence[int] | NDArray[np.int64],
+    spec: FrameSpec,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
+) -> NDArray[np.uint8]:
+    """Return the frames `[T, B, 2, H, W]` of several recordings, each augmented on its own."""
+    index = np.asarray(indices, np.int64)
+    starts, stops = recordings.offsets[index], recordings.offsets[index + 1]
+    events = np.concatenate([recordings.events[a:b] for a, b in zip(starts, stops, strict=True)])
+    owner = np.repeat(np.arange(len(index)), stops - starts)
+    if augmentation is not None and rng is not None:
+        events, owner = augmentation.apply(events, owner, len(index), recordings.sensor_size, rng)
+    return _count(events, owner, len(index), recordings.sensor_size, spec)
+
+
+def _count(
+    events: Events,
+    owner: NDArray[np.int64],
+    batch: int,
+    sensor_size: tuple[int, int],
+    spec: FrameSpec,
+) -> NDArray[np.uint8]:
+    """Count events into `[T, B, 2, H, W]`; counts stop at 255 (or at `clip`)."""
+    left, top, _, _ = spec.window(sensor_size)
+    width, height = spec.frame_size(sensor_size)
+    column = (events["x"].astype(np.int64) - left) // spec.downsample
+    row = (events["y"].astype(np.int64) - top) // spec.downsample
+    time = (events["t"] - spec.start_us) // spec.dt_us
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    inside &= (time >= 0) & (time < spec.bins)
+    flat = (time * batch + owner) * 2 + events["p"]
+    flat = (flat * height + row) * width + column
+    shape = (spec.bins, batch, 2, height, width)
+    counts = np.bincount(flat[inside], minlength=int(np.prod(shape)))
+    limit = min(spec.clip or 255, 255)
+    return np.minimum(counts, limit).astype(np.uint8).reshape(shape)

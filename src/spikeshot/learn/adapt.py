@@ -1,0 +1,33 @@
+"""Adaptation: inner steps of a rule on the support set of one task."""
+
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+
+
+def adapt(
+    forward: Forward,
+    loss: Loss,
+    params: Params,
+    learned: Params,
+    rule: Rule,
+    support: Batch,
+    steps: int,
+    *,
+    create_graph: bool = False,
+) -> Params:
+    """Return the parameters after `steps` inner steps; `params` stay as they are.
+
+    `learned`: present values of the rule's meta-parameters. With `create_graph` the result can be
+    differentiated through the inner gradients (second order); without, each step starts from
+    leaves and leaves nothing behind.
+    """
+    state = rule.transform.init(params)
+    if not create_graph:
+        params = {name: value.detach() for name, value in params.items()}
+        learned = {name: value.detach() for name, value in learned.items()}
+    for _ in range(steps):
+        if not create_graph:
+            params = {name: value.detach().requires_grad_() for name, value in params.items()}
+        grads = rule.credit(forward, loss, params, support, create_graph)
+        updates, state = rule.transform.update(grads, state, learned)
+        params = rule.apply(params, updates)
+    return params if create_graph else {name: value.detach() for name, value in params.items()}

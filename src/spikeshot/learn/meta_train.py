@@ -1,0 +1,190 @@
+"""Meta-training: Adam on meta-gradients, as a state and a pure step from one state to the next.
+
+The state holds everything that the next step depends on; episodes are pure functions of their
+index, so a saved state continues bit for bit. There is no random generator to save.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikeshot.errors import DivergenceError
+from spikeshot.learn.meta_gradient import MetaGradientKind, meta_gradient
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns: a forward function and a loss, and the rule by which a task is learned."""
+
+    forward: Forward
+    loss: Loss
+    rule: Rule
+    inner_steps: int
+    meta_gradient: MetaGradientKind = "exact"
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """The outer loop's constants.
+
+    `meta_lr` for the initial parameters and `rates_lr` for the rule's learned values, both warmed
+    up over `warmup` iterations, then decayed by a cosine to zero at `iterations`; gradients are
+    clipped to the norm `clip_norm` (0: not); `average` is the decay of the running mean of the
+    meta-parameters that is evaluated (0: the parameters themselves).
+    """
+
+    iterations: int
+    meta_lr: float = 2e-3
+    rates_lr: float = 1e-2
+    warmup: int = 100
+    clip_norm: float = 10.0
+    average: float = 0.0
+
+    def schedule(self, iteration: int) -> float:
+        """Return the factor on the learning rates at `iteration` (from 0)."""
+        warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
+        return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
+
+
+@dataclass
+class TrainState:
+    """Everything the next step depends on; tensors are named as in the parameter tree."""
+
+    iteration: int
+    init: Params
+    learned: Params
+    first: Params = field(default_factory=dict)  # Adam's first moments, keys "init.*", "learned.*"
+    second: Params = field(default_factory=dict)
+    average: Params = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name, for a checkpoint."""
+        groups = {
+            "init": self.init,
+            "learned": self.learned,
+            "first": self.first,
+            "second": self.second,
+            "average": self.average,
+        }
+        return {f"{g}/{name}": value for g, tree in groups.items() for name, value in tree.items()}
+
+    @staticmethod
+    def from_tensors(iteration: int, tensors: Mapping[str, Tensor]) -> "TrainState":
+        """Return the state written by `tensors`."""
+        trees: dict[str, Params] = {}
+        for key, value in tensors.items():
+            group, name = key.split("/", 1)
+            trees.setdefault(group, {})[name] = value
+        names = ("init", "learned", "first", "second", "average")
+        return TrainState(iteration, *(trees.get(name, {}) for name in names))
+
+    def evaluated(self) -> tuple[Params, Params]:
+        """Return the meta-parameters to evaluate: the running mean where there is one."""
+        if not self.average:
+            return self.init, self.learned
+        return _ungroup(self.average)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one meta-iteration saw: mean query loss and accuracy after adaptation, and norms."""
+
+    iteration: int
+    loss: float
+    accuracy: float
+    grad_norm: float
+
+
+def meta_step(
+    learner: Learner,
+    outer: OuterLoop,
+    state: TrainState,
+    tasks: Sequence[tuple[Batch, Batch]],
+) -> tuple[TrainState, StepReport]:
+    """Return the state after one meta-iteration over `tasks` ((support, query) each).
+
+    Raises `DivergenceError`, naming iteration, task and parameter, when a loss or gradient is not
+    finite; `state` is left as it was.
+    """
+    total: Params = {}
+    loss = accuracy = 0.0
+    for number, (support, query) in enumerate(tasks):
+        g = meta_gradient(
+            learner.forward,
+            learner.loss,
+            state.init,
+            state.learned,
+            learner.rule,
+            support,
+            query,
+            learner.inner_steps,
+            learner.meta_gradient,
+        )
+        grads = _group(g.init, g.learned)
+        _require_finite(state.iteration, number, g.loss, grads)
+        for name, value in grads.items():
+            share = value / len(tasks)
+            total[name] = total[name] + share if name in total else share
+        loss += float(g.loss) / len(tasks)
+        accuracy += float(g.accuracy) / len(tasks)
+    norm = float(torch.sqrt(sum((v.double().square().sum() for v in total.values()), _ZERO)))
+    if outer.clip_norm and norm > outer.clip_norm:
+        total = {name: value * (outer.clip_norm / norm) for name, value in total.items()}
+    report = StepReport(state.iteration, loss, accuracy, norm)
+    return _adam(outer, state, total), report
+
+
+_ZERO = torch.zeros((), dtype=torch.float64)
+
+
+def _adam(outer: OuterLoop, state: TrainState, grads: Params) -> TrainState:
+    """Return the state after one Adam step (Kingma & Ba 2015), the running mean included."""
+    t = state.iteration + 1
+    factor = outer.schedule(state.iteration)
+    values = _group(state.init, state.learned)
+    after: dict[str, Params] = {"value": {}, "first": {}, "second": {}, "average": {}}
+    decay = min(outer.average, t / (t + 10))  # a short memory at the start
+    for name, grad in grads.items():
+        zero = torch.zeros_like(grad)
+        first = BETA1 * state.first.get(name, zero) + (1 - BETA1) * grad
+        second = BETA2 * state.second.get(name, zero) + (1 - BETA2) * grad.square()
+        rate = factor * (outer.meta_lr if name.startswith("init.") else outer.rates_lr)
+        scale = (second / (1 - BETA2**t)).sqrt() + EPSILON
+        value = values[name] - rate * (first / (1 - BETA1**t)) / scale
+        after["value"][name], after["first"][name], after["second"][name] = value, first, second
+        if outer.average:
+            mean = state.average.get(name, value)
+            after["average"][name] = decay * mean + (1 - decay) * value
+    init, learned = _ungroup(after["value"])
+    return TrainState(t, init, learned, after["first"], after["second"], after["average"])
+
+
+def _group(init: Params, learned: Params) -> Params:
+    return {f"init.{n}": v for n, v in init.items()} | {
+        f"learned.{n}": v for n, v in learned.items()
+    }
+
+
+def _ungroup(values: Params) -> tuple[Params, Params]:
+    init = {n.removeprefix("init."): v for n, v in values.items() if n.startswith("init.")}
+    learned = {n.removeprefix("learned."): v for n, v in values.items() if n.startswith("learned.")}
+    return init, learned
+
+
+def _require_finite(iteration: int, task: int, loss: Tensor, grads: Mapping[str, Any]) -> None:
+    bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
+    if torch.isfinite(loss) and not bad:
+        return
+    what = f"the gradient of {bad[0]}" if bad else "every gradient still finite"
+    raise DivergenceError(
+        f"iteration {iteration}, task {task}: the query loss is {float(loss)} ({what} not finite). "
+        "Lower train.meta_lr or learn.rate, or set train.clip_norm; the last good checkpoint is "
+        "kept."
+    )

@@ -1,0 +1,1 @@
+"""How one inner step changes weights, in three slots: credit, transform, apply."""

@@ -1,0 +1,8 @@
+"""Apply: updates are written into the parameters."""
+
+from spikeshot.learn.rules.rule import Params
+
+
+def add(params: Params, updates: Params) -> Params:
+    """Return `params + updates`."""
+    return {name: value + updates[name] for name, value in params.items()}

@@ -1,0 +1,40 @@
+"""Scoring: accuracy on the query of one episode, before and after adaptation, without a graph."""
+
+from typing import NamedTuple
+
+import torch
+
+from spikeshot.learn.adapt import adapt
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+
+
+class Score(NamedTuple):
+    """Query accuracy (0..1) before and after adaptation, and the query loss after it."""
+
+    before: float
+    after: float
+    loss: float
+
+
+def score_episode(
+    forward: Forward,
+    loss: Loss,
+    init: Params,
+    learned: Params,
+    rule: Rule,
+    support: Batch,
+    query: Batch,
+    steps: int,
+) -> Score:
+    """Adapt on the support and score the query; raises nothing, leaves nothing behind."""
+    adapted = adapt(forward, loss, init, learned, rule, support, steps)
+    with torch.no_grad():
+        before = forward(init, query.frames)
+        after = forward(adapted, query.frames)
+        return Score(
+            _accuracy(before, query), _accuracy(after, query), float(loss(after, query.labels))
+        )
+
+
+def _accuracy(logits: torch.Tensor, query: Batch) -> float:
+    return float((logits.argmax(-1) == query.labels).double().mean())

@@ -1,0 +1,1 @@
+"""Frames become logits: surrogates, the neuron, layers and networks as pure functions."""

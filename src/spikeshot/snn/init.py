@@ -1,0 +1,63 @@
+"""Data-driven initialisation: orthogonal weights, unit-variance membranes, a target activity.
+
+As LSUV (Mishkin & Matas 2016) with an activity target: layer by layer, on one batch of frames, the
+weights are scaled until the membrane drive has the wanted variance, then a bias shared by the
+layer is found by bisection so that the wanted share of (neuron, step) pairs spikes.
+"""
+
+import torch
+from torch import Tensor
+
+from spikeshot.snn.layer import LayerStyle, layer_drive, layer_forward
+from spikeshot.snn.network import Network, parameter_shapes, to_input
+from spikeshot.snn.neuron import bias_response
+from spikeshot.snn.spike import run_membrane
+
+
+def init_params(
+    network: Network,
+    ways: int,
+    frames: Tensor,
+    *,
+    generator: torch.Generator,
+    activity: float = 0.288,
+    drive_std: float = 1.0,
+    readout_std: float = 1.0,
+) -> dict[str, Tensor]:
+    """Return a parameter tree fitted to `frames` `[T, B, C, H, W]`, in their dtype and device.
+
+    `activity`: share of spikes per neuron and step in every layer; `drive_std`: standard deviation
+    of the membrane drive; `readout_std`: scale of the readout's weights (0: start at zero).
+    """
+    params: dict[str, Tensor] = {}
+    for name, shape in parameter_shapes(network, ways).items():
+        value = torch.zeros(shape, dtype=torch.float64)
+        if name.endswith("weight"):
+            torch.nn.init.orthogonal_(value, generator=generator)
+        params[name] = value.to(frames)
+    x = to_input(network, frames)
+    with torch.no_grad():
+        for i, layer in enumerate(network.layers):
+            weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
+            drive = layer_drive(layer, network.style, weight, bias, x)
+            weight *= drive_std / drive.std().clamp(min=1e-6)
+            bias.fill_(_bias_for_activity(drive, network.style, activity, drive_std))
+            x = layer_forward(layer, network.style, weight, bias, x)
+        params["readout.weight"] *= readout_std
+    return params
+
+
+def _bias_for_activity(
+    drive: Tensor, style: LayerStyle, activity: float, drive_std: float
+) -> float:
+    """Return the bias at which the share `activity` of steps has its membrane over threshold."""
+    rows = drive.reshape(len(drive), -1)
+    rows = rows * (drive_std / rows.std().clamp(min=1e-6))
+    response = bias_response(style.neuron, len(rows), 0, rows)[:, None]
+    low, high = -20.0 * drive_std, 20.0 * drive_std + abs(style.neuron.threshold) * 20
+    for _ in range(30):
+        middle = (low + high) / 2
+        membrane, _ = run_membrane(rows + middle * response, style.neuron)
+        fires = (membrane > style.neuron.threshold).double().mean().item()
+        low, high = (middle, high) if fires < activity else (low, middle)
+    return (low + high) / 2

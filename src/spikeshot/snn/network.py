@@ -1,0 +1,154 @@
+"""A spiking network as pure functions of a parameter tree: `forward(params, frames) -> logits`.
+
+Layers are convolutional or fully connected (`Layer`), closed by a linear readout of leaky units.
+Parameters are `layer<i>.weight`, `layer<i>.bias`, `readout.weight`, `readout.bias`. No state hides
+anywhere: after a burn-in it is a list that goes in and comes out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from spikeshot.errors import ConfigError
+from spikeshot.snn.layer import (
+    Layer,
+    LayerState,
+    LayerStyle,
+    layer_burn_in,
+    layer_forward,
+    over_time,
+    trace_rows,
+    trace_state,
+    with_state,
+)
+from spikeshot.snn.neuron import filter_matrix
+
+Readout = Literal["last", "mean", "count"]
+Engine = Literal["auto", "oracle"]
+Params = Mapping[str, Tensor]
+State = list[LayerState]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of a network; the numbers live in the parameter tree.
+
+    `input_shape` (2, H, W); `readout`: logits are the readout membrane at the `last` step, its
+    `mean` over the steps, or the spike `count` of spiking readout units. `burn_in`: first steps of
+    every input that run without gradient, with the parameters given. `input_gain` multiplies the
+    event counts. `engine`: `auto` runs layer by layer, `oracle` step by step (`oracle.py`).
+    """
+
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    style: LayerStyle
+    readout: Readout = "last"
+    burn_in: int = 0
+    input_gain: float = 1.0
+    engine: Engine = "auto"
+
+    def soft_twin(self) -> "Network":
+        """Return the network with every spike replaced by its surrogate's smooth primitive."""
+        neuron = replace(self.style.neuron, soft=True)
+        return replace(self, style=replace(self.style, neuron=neuron))
+
+
+def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter, in order; raises `ConfigError` if layers do not fit."""
+    channels, height, width = network.input_shape
+    features = channels * height * width
+    shapes: dict[str, tuple[int, ...]] = {}
+    flat = False
+    for i, layer in enumerate(network.layers):
+        if layer.kernel:
+            if flat:
+                raise ConfigError(
+                    f"layer {i} is convolutional after a fully connected one; put it before."
+                )
+            shapes[f"layer{i}.weight"] = (layer.units, channels, layer.kernel, layer.kernel)
+            channels, height, width = layer.units, height // layer.pool, width // layer.pool
+            if min(height, width) < 1:
+                raise ConfigError(
+                    f"layer {i} pools the image away (input {network.input_shape}); use fewer or "
+                    "smaller pools."
+                )
+            features = channels * height * width
+        else:
+            shapes[f"layer{i}.weight"] = (layer.units, features)
+            features, flat = layer.units, True
+        shapes[f"layer{i}.bias"] = (layer.units,)
+    shapes["readout.weight"] = (ways, features)
+    shapes["readout.bias"] = (ways,)
+    return shapes
+
+
+def forward(network: Network, params: Params, frames: Tensor) -> Tensor:
+    """Return logits `[B, ways]` for frames `[T, B, C, H, W]`.
+
+    The first `burn_in` steps run without gradient but with these same parameters.
+    """
+    if network.engine == "oracle":
+        from spikeshot.snn.oracle import forward_stepwise  # it needs this module's types
+
+        return forward_stepwise(network, params, frames)
+    return forward_recorded(network, params, frames)[0]
+
+
+def forward_recorded(
+    network: Network, params: Params, frames: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Return logits and the spikes of every layer after the burn-in, each `[T, B, ...]`."""
+    x = to_input(network, frames)
+    state = None
+    if network.burn_in:
+        with torch.no_grad():
+            state = run_burn_in(network, params, x[: network.burn_in])
+        x = x[network.burn_in :]
+    record = []
+    for i, layer in enumerate(network.layers):
+        before = state[i] if state else None
+        weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
+        x = layer_forward(layer, network.style, weight, bias, x, before)
+        record.append(x)
+    return read_out(network, params, x, state[-1] if state else None), record
+
+
+def to_input(network: Network, frames: Tensor) -> Tensor:
+    """Return frames `[T, B, C, H, W]` as scaled activity `[T, B, H, W, C]`."""
+    return frames.permute(0, 1, 3, 4, 2).contiguous() * network.input_gain
+
+
+def run_burn_in(network: Network, params: Params, x: Tensor) -> State:
+    """Return the state of every layer, then of the readout, after the steps `x`."""
+    state: State = []
+    for i, layer in enumerate(network.layers):
+        weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
+        x, after = layer_burn_in(layer, network.style, weight, bias, x)
+        state.append(after)
+    if network.readout == "count":
+        weight, bias = params["readout.weight"], params["readout.bias"]
+        _, after = layer_burn_in(_readout_layer(weight), network.style, weight, bias, x)
+        state.append(after)
+    else:
+        state.append(trace_state(network.style.neuron, x, None, x.new_zeros(0)))
+    return state
+
+
+def read_out(network: Network, params: Params, x: Tensor, state: LayerState | None) -> Tensor:
+    """Return logits `[B, ways]` from the last layer's activity `[T, B, ...]`."""
+    weight, bias = params["readout.weight"], params["readout.bias"]
+    if network.readout == "count":
+        return layer_forward(_readout_layer(weight), network.style, weight, bias, x, state).sum(0)
+    trace = filter_matrix(network.style.neuron, len(x), x).trace
+    trace = trace[-1:] if network.readout == "last" else trace.mean(0, keepdim=True)
+    rows = with_state(x, state)
+    features = over_time(trace_rows(trace, rows), rows)
+    return linear(features.flatten(2)[0], weight, bias)
+
+
+def _readout_layer(weight: Tensor) -> Layer:
+    return Layer(units=weight.shape[0])

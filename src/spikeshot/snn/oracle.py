@@ -1,0 +1,129 @@
+"""The oracle: the neuron's equations as they stand in the paper, step by step, in plain autograd.
+
+Slow and simple on purpose. Tests hold every fast path against it, and `engine: oracle` runs it.
+The only thing it shares with the engine is the surrogate's definition.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikeshot.snn.layer import Layer, LayerStyle
+from spikeshot.snn.network import Network, Params
+from spikeshot.snn.neuron import Neuron
+
+
+class _StepSpike(torch.autograd.Function):
+    """Threshold one step; the derivative is made of torch operations, so autograd goes on."""
+
+    @staticmethod
+    def forward(v: Tensor, neuron: Neuron) -> Tensor:
+        return (v > 0).to(v.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.neuron = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (v,) = ctx.saved_tensors
+        return grad * ctx.neuron.rule.derivative(v, ctx.neuron.sharpness), None
+
+
+class _Population:
+    """State and step of one layer's neurons: input traces Q and P, reset term R."""
+
+    def __init__(self, layer: Layer, style: LayerStyle, weight: Tensor, bias: Tensor) -> None:
+        self.layer, self.style, self.neuron = layer, style, style.neuron
+        self.weight, self.bias = weight, bias
+        self.q: Tensor | None = None
+        self.p: Tensor | None = None
+        self.r: Tensor | None = None
+        self.unit = 0.0  # membrane trace of the constant input 1, which the bias weighs
+
+    def trace(self, x: Tensor) -> Tensor:
+        """Advance Q and P by one input `[B, ...]`; return P."""
+        n = self.neuron
+        before = torch.zeros_like(x) if self.q is None else self.q
+        p = torch.zeros_like(x) if self.p is None else self.p
+        self.q = n.beta * before + (1 - n.beta) * x
+        self.p = n.alpha * p + (1 - n.alpha) * (before if n.delay else self.q)
+        return self.p
+
+    def step(self, x: Tensor) -> Tensor:
+        """Advance by one input `[B, C, H, W]` or `[B, F]`; return spikes, pooled."""
+        n, pooled = self.neuron, self.layer.kernel > 0 and self.layer.pool > 1
+        v = self._weigh(self.trace(x))
+        if pooled and self.style.pool_where == "before":
+            v = self._pool(v)
+        self.unit = n.alpha * self.unit + (1 - n.alpha)
+        bias = self.bias if n.reset == "refractory" else self.unit * self.bias
+        u = v + (bias[:, None, None] if self.layer.kernel else bias)
+        u = u if self.r is None else u + self.r
+        v = u - n.threshold
+        s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)
+        self._reset(u, s)
+        return self._pool(s) if pooled and self.style.pool_where == "after" else s
+
+    def detach(self) -> None:
+        """Cut the graph behind the state (the end of the burn-in)."""
+        self.q, self.p, self.r = (
+            None if z is None else z.detach() for z in (self.q, self.p, self.r)
+        )
+
+    def _reset(self, u: Tensor, s: Tensor) -> None:
+        n = self.neuron
+        r = torch.zeros_like(u) if self.r is None else self.r
+        if n.reset == "refractory":
+            self.r = n.reset_decay * r - (1 - n.reset_decay) * s
+        elif n.reset == "subtract":
+            self.r = n.alpha * (r - n.threshold * s)
+        else:
+            self.r = n.alpha * (r - u * s)
+
+    def _weigh(self, x: Tensor) -> Tensor:
+        if self.layer.kernel:
+            return F.conv2d(x, self.weight, padding=self.layer.kernel // 2)
+        return F.linear(x.flatten(1) if x.dim() == 2 else _features(x), self.weight)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        pool = F.avg_pool2d if self.style.pool_kind == "average" else F.max_pool2d
+        out: Tensor = pool(x, self.layer.pool)
+        return out
+
+
+def forward_stepwise(network: Network, params: Params, frames: Tensor) -> Tensor:
+    """Return logits `[B, ways]` for frames `[T, B, C, H, W]`, one time step after another."""
+    style = network.style
+    populations = [
+        _Population(layer, style, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+        for i, layer in enumerate(network.layers)
+    ]
+    weight, bias = params["readout.weight"], params["readout.bias"]
+    readout = _Population(Layer(weight.shape[0]), style, weight, bias)
+    outputs = []
+    for t, frame in enumerate(frames):
+        x = frame * network.input_gain
+        with torch.set_grad_enabled(torch.is_grad_enabled() and t >= network.burn_in):
+            for population in populations:
+                x = population.step(x)
+            if network.readout == "count":
+                outputs.append(readout.step(_features(x)))
+            else:
+                outputs.append(F.linear(readout.trace(_features(x)), weight, bias))
+        if t + 1 == network.burn_in:
+            for population in [*populations, readout]:
+                population.detach()
+            outputs.clear()
+    if network.readout == "last":
+        return outputs[-1]
+    stacked = torch.stack(outputs)
+    return stacked.mean(0) if network.readout == "mean" else stacked.sum(0)
+
+
+def _features(x: Tensor) -> Tensor:
+    """Flatten `[B, C, H, W]` in the engine's order (H, W, C); leave `[B, F]` alone."""
+    return x.permute(0, 2, 3, 1).flatten(1) if x.dim() == 4 else x

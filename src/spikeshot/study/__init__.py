@@ -1,0 +1,1 @@
+"""Trained learners become evidence: evaluation with confidence intervals, and figures."""

@@ -1,0 +1,48 @@
+"""The learning curve of a run as a PNG."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+WINDOW = 100  # iterations over which training accuracy is averaged
+
+
+def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> bytes:
+    """Return a PNG: training and validation accuracy over iterations, the test result as a line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train = [m for m in metrics if m["kind"] == "train"]
+    validation = [m for m in metrics if m["kind"] == "validation"]
+    figure = Figure(figsize=(7, 4), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    accuracy = [100 * m["accuracy"] for m in train]
+    blocks = range(0, len(accuracy), WINDOW)
+    axes.plot(
+        [train[min(i + WINDOW, len(train)) - 1]["iteration"] for i in blocks],
+        [sum(accuracy[i : i + WINDOW]) / len(accuracy[i : i + WINDOW]) for i in blocks],
+        color="0.6",
+        label=f"meta-train, mean of {WINDOW}",
+    )
+    axes.errorbar(
+        [m["iteration"] for m in validation],
+        [100 * m["accuracy"] for m in validation],
+        [100 * m["ci95"] for m in validation],
+        color="C0",
+        capsize=2,
+        label="meta-validation, 95 % interval",
+    )
+    test, half = 100 * result["accuracy"], 100 * result["ci95"]
+    axes.axhspan(test - half, test + half, color="C1", alpha=0.3)
+    axes.axhline(test, color="C1", label=f"{result['split']}: {test:.1f} ± {half:.1f} %")
+    axes.axhline(100 / result["ways"], color="0.8", linestyle=":", label="chance")
+    axes.set_xlabel("meta-iteration")
+    axes.set_ylabel("query accuracy after adaptation (%)")
+    axes.set_title(f"{result['config']}: {result['ways']}-way {result['shots']}-shot")
+    axes.legend(loc="lower right", fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    png = io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": "spikeshot"})
+    return png.getvalue()
