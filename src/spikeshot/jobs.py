@@ -40,26 +40,46 @@ from spikeshot.study.evaluate import Evaluation, evaluate_episodes
 
 
 class Listener(Protocol):
-    """Hears what a job does; every method may be left as it is."""
+    """Hears what a job does."""
 
     def on_start(self, config: Config, iteration: int, recordings: int) -> None:
         """Training begins at `iteration`."""
+        ...
 
     def on_step(self, report: StepReport) -> None:
         """One meta-iteration is done."""
+        ...
 
     def on_validation(self, iteration: int, result: Evaluation, best: bool) -> None:
         """A validation is done; `best` when it is the best so far."""
+        ...
 
     def on_evaluation_start(self, split: str, episodes: int) -> None:
         """An evaluation of `episodes` episodes begins."""
+        ...
 
     def on_episode(self, score: Score) -> None:
         """One evaluation episode is done."""
+        ...
 
 
-class Silent(Listener):
+class Silent:
     """The listener that says nothing."""
+
+    def on_start(self, config: Config, iteration: int, recordings: int) -> None:
+        """Nothing."""
+
+    def on_step(self, report: StepReport) -> None:
+        """Nothing."""
+
+    def on_validation(self, iteration: int, result: Evaluation, best: bool) -> None:
+        """Nothing."""
+
+    def on_evaluation_start(self, split: str, episodes: int) -> None:
+        """Nothing."""
+
+    def on_episode(self, score: Score) -> None:
+        """Nothing."""
 
 
 def never() -> bool:

@@ -79,7 +79,9 @@ def _leaves(values: Params) -> Params:
 def _constant(credit: Credit) -> Credit:
     """Return `credit` with its gradients cut off from the graph."""
 
-    def cut(forward: Forward, loss: Loss, params: Params, batch: Batch, _: bool) -> Params:
+    def cut(
+        forward: Forward, loss: Loss, params: Params, batch: Batch, create_graph: bool
+    ) -> Params:
         leaves = _leaves(params)
         return {n: g.detach() for n, g in credit(forward, loss, leaves, batch, False).items()}
 

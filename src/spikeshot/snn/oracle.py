@@ -64,7 +64,7 @@ class _Population:
         u = v + (bias[:, None, None] if self.layer.kernel else bias)
         u = u if self.r is None else u + self.r
         v = u - n.threshold
-        s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)
+        s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)  # type: ignore[no-untyped-call]
         self._reset(u, s)
         return self._pool(s) if pooled and self.style.pool_where == "after" else s
 

@@ -27,7 +27,7 @@ def spikes(drive: Tensor, neuron: Neuron, reset_state: Tensor | None = None) -> 
 
     `reset_state` `[N]`: R at the first step (zero when None); no gradient flows to it.
     """
-    out: Tensor = _Spikes.apply(drive, reset_state, neuron)[0]
+    out: Tensor = _Spikes.apply(drive, reset_state, neuron)[0]  # type: ignore[no-untyped-call]
     return out
 
 
@@ -64,7 +64,7 @@ class _Spikes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         drive, u = ctx.saved_tensors
-        return _SpikesBackward.apply(grad, drive, u, ctx.neuron), None, None
+        return _SpikesBackward.apply(grad, drive, u, ctx.neuron), None, None  # type: ignore[no-untyped-call]
 
 
 class _SpikesBackward(torch.autograd.Function):
@@ -81,7 +81,7 @@ class _SpikesBackward(torch.autograd.Function):
         ctx.save_for_backward(grad, u)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad, u = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
