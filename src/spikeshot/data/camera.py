@@ -57,7 +57,6 @@ class Camera:
     drift: float = 0.0
     start_spread: float = 1.0
     refractory_us: float = 1_700.0
-    hold: float = 1.0
     lag_on_us: float = 2_200.0
     lag_off_us: float = 1_400.0
     noise_on_hz: float = 0.42
@@ -103,7 +102,6 @@ class Pixel(NamedTuple):
     noise_on: float  # share of ON among the background events
     follow_off: float  # share of the way down to the light that the receptor goes in one step
     follow_on: float
-    hold: float
 
 
 def pixel_rule(camera: Camera, step_us: float, end_us: float) -> Pixel:
@@ -119,7 +117,6 @@ def pixel_rule(camera: Camera, step_us: float, end_us: float) -> Pixel:
         float(noise_hz),
         float(camera.noise_on_hz / noise_hz if noise_hz > 0 else 0.5),
         *(1.0 - math.exp(-step_us / lag) if lag > 0 else 1.0 for lag in lags),
-        camera.hold,
     )
 
 
@@ -229,7 +226,7 @@ def watch_pixel(levels: Any, thresholds: Any, rule: Any, seed: Any, code: Any, k
         while not held or free_at < stop:
             if held:  # the reset ends: the reference has followed the light until here
                 now, held = max(now, free_at), False
-                reference += rule.hold * (level + slope * (now - start) - reference)
+                reference = level + slope * (now - start)
                 while noise_at < now:
                     noise_at += _wait(rule.noise_hz, seed, draw)
                     draw += np.uint64(1)

@@ -8,7 +8,7 @@ layer is found by bisection so that the wanted share of (neuron, step) pairs spi
 import torch
 from torch import Tensor
 
-from spikeshot.snn.layer import LayerStyle, layer_drive, layer_forward
+from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_forward
 from spikeshot.snn.network import Network, parameter_shapes, to_input
 from spikeshot.snn.neuron import bias_response
 from spikeshot.snn.spike import run_membrane
@@ -38,13 +38,28 @@ def init_params(
     x = to_input(network, frames)
     with torch.no_grad():
         for i, layer in enumerate(network.layers):
-            weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
-            drive = layer_drive(layer, network.style, weight, bias, x)
-            weight *= drive_std / drive.std().clamp(min=1e-6)
-            bias.fill_(_bias_for_activity(drive, network.style, activity, drive_std))
-            x = layer_forward(layer, network.style, weight, bias, x)
+            x = _fit(f"layer{i}", layer, params, network.style, x, activity, drive_std)
+        if network.readout == "count":  # spiking units too; the membrane readouts need no fit
+            _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
         params["readout.weight"] *= readout_std
     return params
+
+
+def _fit(
+    name: str,
+    layer: Layer,
+    params: dict[str, Tensor],
+    style: LayerStyle,
+    x: Tensor,
+    activity: float,
+    drive_std: float,
+) -> Tensor:
+    """Scale the weights and set the bias of one layer, in place; return its activity on `x`."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    drive = layer_drive(layer, style, weight, bias, x)
+    weight *= drive_std / drive.std().clamp(min=1e-6)
+    bias.fill_(_bias_for_activity(drive, style, activity, drive_std))
+    return layer_forward(layer, style, weight, bias, x)
 
 
 def _bias_for_activity(

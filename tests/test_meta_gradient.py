@@ -1,0 +1,148 @@
+"""The meta-gradient against finite differences on the soft twin, and against its oracles."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from networks import RESETS, random_frames, random_labels, relative_error, small_network, start
+from spikeshot.learn.adapt import adapt
+from spikeshot.learn.meta_gradient import meta_gradient, meta_gradient_double_backward
+from spikeshot.learn.rules.presets import get_rule
+from spikeshot.learn.rules.rule import Batch
+from spikeshot.learn.rules.transform import RateKind
+from spikeshot.snn.network import Network, forward
+from spikeshot.snn.neuron import Reset
+
+SUPPORT = Batch(random_frames(1), random_labels(1))
+QUERY = Batch(random_frames(2), random_labels(2))
+
+
+def setting(network: Network, kind: RateKind = "tensor", rate: float = 0.3) -> dict[str, Any]:
+    """Return the arguments of `meta_gradient` for one small task."""
+    rule, init = get_rule("sgd", rate, kind), start(network)
+    return {
+        "forward": partial(forward, network),
+        "loss": F.cross_entropy,
+        "init": init,
+        "learned": rule.transform.learned(init),
+        "rule": rule,
+        "support": SUPPORT,
+        "query": QUERY,
+        "steps": 2,
+    }
+
+
+def loss_after_adaptation(task: dict[str, Any], init: Any, learned: Any) -> float:
+    adapted = adapt(
+        task["forward"], task["loss"], init, learned, task["rule"], SUPPORT, task["steps"]
+    )
+    with torch.no_grad():
+        return float(task["loss"](task["forward"](adapted, QUERY.frames), QUERY.labels))
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("burn_in", [0])
+def test_exact_against_central_differences_on_the_soft_twin(reset: Reset, burn_in: int) -> None:
+    """Along a random direction of all weights and all learned rates at once; eps 1e-6."""
+    network = small_network(reset, surrogate="arctan", burn_in=burn_in).soft_twin()
+    task = setting(network)
+    found = meta_gradient(**task)
+    g = torch.Generator().manual_seed(4)
+    way = {n: torch.randn(v.shape, generator=g).double() for n, v in task["init"].items()}
+    way_rates = {n: torch.randn(v.shape, generator=g).double() for n, v in task["learned"].items()}
+    eps = 1e-6
+    ends = [
+        loss_after_adaptation(
+            task,
+            {n: v + sign * eps * way[n] for n, v in task["init"].items()},
+            {n: v + sign * eps * way_rates[n] for n, v in task["learned"].items()},
+        )
+        for sign in (1, -1)
+    ]
+    slope = sum(float((found.init[n] * way[n]).sum()) for n in way)
+    slope += sum(float((found.learned[n] * way_rates[n]).sum()) for n in way_rates)
+    assert abs(slope) > 1e-2
+    assert abs(slope - (ends[0] - ends[1]) / (2 * eps)) / abs(slope) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["fixed", "scalar", "tensor"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_split_equals_double_backward_through_everything(reset: Reset, kind: RateKind) -> None:
+    task = setting(small_network(reset), kind)
+    found, expected = meta_gradient(**task), meta_gradient_double_backward(**task)
+    assert relative_error(found.init, expected.init) < 1e-12
+    if kind != "fixed":
+        assert relative_error(found.learned, expected.learned) < 1e-12
+    assert found.learned.keys() == expected.learned.keys()
+    torch.testing.assert_close(found.loss, expected.loss)
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_engine_and_oracle_give_the_same_meta_gradient(reset: Reset) -> None:
+    network = small_network(reset, burn_in=2)
+    found = meta_gradient(**setting(network))
+    expected = meta_gradient(**setting(replace(network, engine="oracle")))
+    assert relative_error(found.init, expected.init) < 1e-12
+    assert relative_error(found.learned, expected.learned) < 1e-12
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_first_order_differs_from_exact(reset: Reset) -> None:
+    """So that nobody can lose the second order unseen."""
+    task = setting(small_network(reset))
+    exact, first = meta_gradient(**task), meta_gradient(**task, kind="first_order")
+    assert relative_error(first.init, exact.init) > 0.05
+    torch.testing.assert_close(first.loss, exact.loss)  # the same adaptation, another gradient
+
+
+def test_first_order_is_the_query_gradient_at_the_adapted_parameters() -> None:
+    """FOMAML's definition (Finn et al. 2017, section 5.2)."""
+    task = setting(small_network())
+    found = meta_gradient(**task, kind="first_order")
+    adapted = adapt(
+        task["forward"], task["loss"], task["init"], task["learned"], task["rule"], SUPPORT, 2
+    )
+    leaves = {n: v.clone().requires_grad_() for n, v in adapted.items()}
+    value = F.cross_entropy(task["forward"](leaves, QUERY.frames), QUERY.labels)
+    expected = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+    assert relative_error(found.init, expected) < 1e-12
+
+
+def test_without_second_derivative_the_meta_gradient_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The surrogate's second derivative counts: setting it to zero must be noticed."""
+    from spikeshot.snn.surrogate import SURROGATES
+
+    task = setting(small_network())
+    exact = meta_gradient(**task)
+    flat = replace(SURROGATES["fast_sigmoid"], second=lambda u, k: torch.zeros_like(u))
+    monkeypatch.setitem(SURROGATES, "fast_sigmoid", flat)
+    found = meta_gradient(**task)
+    lower = [n for n in exact.init if n.startswith("layer")]
+    parts = [{n: g.init[n] for n in lower} for g in (found, exact)]
+    assert relative_error(parts[0], parts[1]) > 0.05
+
+
+def test_learned_rates_start_at_the_rate_and_act_like_it() -> None:
+    fixed, learned = (setting(small_network(), kind) for kind in ("fixed", "tensor"))
+    ends = [
+        adapt(t["forward"], t["loss"], t["init"], t["learned"], t["rule"], SUPPORT, 2)
+        for t in (fixed, learned)
+    ]
+    assert relative_error(ends[1], ends[0]) < 1e-12
+    assert relative_error(ends[0], fixed["init"]) > 1e-3  # adaptation moved the parameters
+
+
+def test_adaptation_leaves_its_inputs_alone_and_no_graph() -> None:
+    task = setting(small_network())
+    before = {n: v.clone() for n, v in task["init"].items()}
+    after = adapt(
+        task["forward"], task["loss"], task["init"], task["learned"], task["rule"], SUPPORT, 3
+    )
+    assert all(torch.equal(before[n], task["init"][n]) for n in before)
+    assert not any(v.requires_grad for v in after.values())

@@ -1,0 +1,134 @@
+"""The layer-by-layer engine against the step-by-step oracle: forward, backward, double backward."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from networks import (
+    RESETS,
+    WAYS,
+    random_frames,
+    random_labels,
+    relative_error,
+    small_network,
+    start,
+)
+from spikeshot.errors import ConfigError
+from spikeshot.snn.layer import Layer, PoolKind, PoolWhere
+from spikeshot.snn.network import (
+    Network,
+    Readout,
+    forward,
+    forward_recorded,
+    parameter_shapes,
+)
+from spikeshot.snn.neuron import Reset
+
+
+def through_two_inner_steps(network: Network, frames: Tensor) -> dict[str, Tensor]:
+    """Return logits, an inner gradient and a meta-gradient through two gradient steps."""
+    params = {k: v.requires_grad_() for k, v in start(network).items()}
+    stepped = dict(params)
+    for _ in range(2):
+        loss = cross_entropy(forward(network, stepped, frames), random_labels(5))
+        grads = torch.autograd.grad(loss, list(stepped.values()), create_graph=True)
+        stepped = {k: v - 0.05 * g for (k, v), g in zip(stepped.items(), grads, strict=True)}
+    logits = forward(network, stepped, frames)
+    meta = torch.autograd.grad((logits + 1).pow(3).sum(), list(params.values()))
+    out = {"logits": logits + 1}
+    out |= {f"inner/{k}": g for k, g in zip(params, grads, strict=True)}
+    out |= {f"meta/{k}": g for k, g in zip(params, meta, strict=True)}
+    return out
+
+
+CASES = [
+    *product(RESETS, ["average", "max"], ["before", "after"], ["last"], [0, 1], [0, 3]),
+    *product(RESETS, ["average"], ["before"], ["mean", "count"], [0, 1], [0, 3]),
+]
+
+
+@pytest.mark.parametrize(("reset", "kind", "where", "readout", "delay", "burn_in"), CASES)
+def test_engine_equals_oracle_to_second_order(
+    reset: Reset, kind: PoolKind, where: PoolWhere, readout: Readout, delay: int, burn_in: int
+) -> None:
+    network = small_network(
+        reset, pool_kind=kind, pool_where=where, readout=readout, delay=delay, burn_in=burn_in
+    )
+    frames = random_frames(5)
+    found = through_two_inner_steps(network, frames)
+    expected = through_two_inner_steps(replace(network, engine="oracle"), frames)
+    for part in ("logits", "inner/", "meta/"):
+        mine = {k: v for k, v in found.items() if k.startswith(part)}
+        theirs = {k: v for k, v in expected.items() if k.startswith(part)}
+        assert any(v.abs().max() > 1e-6 for v in theirs.values())
+        assert relative_error(mine, theirs) < 1e-12
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_burn_in_changes_no_forward_value(reset: Reset) -> None:
+    """The last membrane does not depend on where the gradient begins."""
+    network, frames = small_network(reset), random_frames(6)
+    params = start(network)
+    whole = forward(network, params, frames)
+    for burn_in in (1, 4, 6):
+        torch.testing.assert_close(
+            forward(replace(network, burn_in=burn_in), params, frames),
+            whole,
+            rtol=1e-12,
+            atol=1e-12,
+        )
+
+
+def test_burn_in_uses_the_parameters_given() -> None:
+    """Changing the weights changes the state after the burn-in, hence the logits."""
+    network, frames = small_network(burn_in=6), random_frames(7)
+    params = start(network)
+    changed = {k: v * 1.5 if k.startswith("layer0") else v for k, v in params.items()}
+    assert (forward(network, params, frames) - forward(network, changed, frames)).abs().max() > 1e-3
+
+
+def test_spikes_are_zero_or_one_and_shapes_as_declared() -> None:
+    network, frames = small_network(pool_where="before"), random_frames(8)
+    params = start(network)
+    logits, record = forward_recorded(network, params, frames)
+    assert logits.shape == (4, WAYS)
+    assert [tuple(r.shape) for r in record] == [(7, 4, 4, 3, 4), (7, 4, 4, 3, 5), (7, 4, 6)]
+    assert all(set(r.unique().tolist()) == {0.0, 1.0} for r in record)
+    shapes = parameter_shapes(network, WAYS)
+    assert {k: tuple(v.shape) for k, v in params.items()} == shapes
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("activity", [0.1, 0.3])
+def test_initialisation_hits_its_target_activity(reset: Reset, activity: float) -> None:
+    from spikeshot.snn.init import init_params
+
+    network = small_network(reset, delay=0)
+    frames = random_frames(9, steps=20, batch=40)
+    params = init_params(
+        network, WAYS, frames, generator=torch.Generator().manual_seed(0), activity=activity
+    )
+    _, record = forward_recorded(network, params, frames)
+    rates = [float(r.mean()) for r in record]
+    assert rates == pytest.approx([activity] * 3, rel=0.1)
+
+
+def test_the_reference_network_has_its_published_size() -> None:
+    """conv 5x5 2-32-64-128 with 2x2 pools on 16x32, linear to 5: about 263,000 parameters."""
+    base = small_network()
+    layers = (Layer(32, 5, 2), Layer(64, 5, 2), Layer(128, 5, 2))
+    shapes = parameter_shapes(replace(base, input_shape=(2, 16, 32), layers=layers), 5)
+    total = sum(torch.Size(s).numel() for s in shapes.values())
+    assert total == pytest.approx(263_000, rel=0.01)
+
+
+def test_layers_that_do_not_fit_are_refused() -> None:
+    network = small_network()
+    with pytest.raises(ConfigError, match="after a fully connected"):
+        parameter_shapes(replace(network, layers=(Layer(4), Layer(4, 3))), WAYS)
+    with pytest.raises(ConfigError, match="pools the image away"):
+        parameter_shapes(replace(network, layers=(Layer(4, 3, 4), Layer(4, 3, 4))), WAYS)
