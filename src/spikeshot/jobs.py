@@ -4,7 +4,11 @@ A `Listener` hears of progress; `stop()` is asked after every iteration and ends
 checkpoint written.
 """
 
+import contextlib
+import ctypes
 import hashlib
+import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,9 +31,8 @@ from spikeshot.assemble import (
     task_space,
 )
 from spikeshot.config import Config
-from spikeshot.data.corpora import CORPORA
 from spikeshot.data.episodes import Episode, Task, TaskSpace
-from spikeshot.errors import ConfigError, DivergenceError, Interrupted, RunError
+from spikeshot.errors import ConfigError, Interrupted, RunError
 from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
 from spikeshot.learn.prefetch import prefetch
 from spikeshot.learn.rules.rule import Params
@@ -109,7 +112,7 @@ def train(
     `Interrupted` when `stop` said so; the checkpoint is then written.
     """
     listener = listener or Silent()
-    _set_threads(config)
+    _prepare_process(config)
     existing = RunFolder.open(out) if resume and (out / CONFIG).exists() else None
     if existing:
         _require_same_config(existing, config)
@@ -160,7 +163,7 @@ def _final_results(
         "training_minutes": round(seconds / 60, 2),
         "threads": torch.get_num_threads(),
     }
-    run.write(RESULTS, spikeshot_json(result))
+    run.write(RESULTS, json.dumps(result, indent=2) + "\n")
     run.write(CURVE, draw_learning_curve(list(run.metrics()), result))
     return result
 
@@ -313,7 +316,7 @@ def evaluate(
     listener = listener or Silent()
     run = RunFolder.open(out)
     config, record = run.config(), run.data()
-    _set_threads(config)
+    _prepare_process(config)
     tensors, about = run.read_tensors(BEST)
     if about["config"] != _digest(config):
         raise RunError(
@@ -383,13 +386,6 @@ def describe(out: Path) -> dict[str, Any]:
     }
 
 
-def spikeshot_json(result: dict[str, Any]) -> str:
-    """Return a result as indented JSON text."""
-    import json
-
-    return json.dumps(result, indent=2) + "\n"
-
-
 def _new_run(config: Config, out: Path, data: Path | None, source: Source) -> RunFolder:
     run = RunFolder.create(out)
     path = str(data.resolve()) if data else None
@@ -447,9 +443,15 @@ def _digest(config: Config) -> str:
     return hashlib.blake2b(config.to_yaml().encode(), digest_size=16).hexdigest()
 
 
-def _set_threads(config: Config) -> None:
+def _prepare_process(config: Config) -> None:
+    """Set torch's threads; let glibc keep freed memory, which spares a page fault per tensor."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-__all__ = ["CORPORA", "DivergenceError", "describe", "evaluate", "train"]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

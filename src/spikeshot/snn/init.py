@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_forward
-from spikeshot.snn.network import Network, parameter_shapes, to_input
+from spikeshot.snn.network import Network, parameter_shapes, read_out, to_input
 from spikeshot.snn.neuron import bias_response
 from spikeshot.snn.spike import run_membrane
 
@@ -27,7 +27,8 @@ def init_params(
     """Return a parameter tree fitted to `frames` `[T, B, C, H, W]`, in their dtype and device.
 
     `activity`: share of spikes per neuron and step in every layer; `drive_std`: standard deviation
-    of the membrane drive; `readout_std`: scale of the readout's weights (0: start at zero).
+    of the membrane drive; `readout_std`: that of the logits (0: start at zero;
+    for a spiking readout, relative to `drive_std`).
     """
     params: dict[str, Tensor] = {}
     for name, shape in parameter_shapes(network, ways).items():
@@ -39,9 +40,12 @@ def init_params(
     with torch.no_grad():
         for i, layer in enumerate(network.layers):
             x = _fit(f"layer{i}", layer, params, network.style, x, activity, drive_std)
-        if network.readout == "count":  # spiking units too; the membrane readouts need no fit
+        if network.readout == "count":  # spiking units too
             _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
-        params["readout.weight"] *= readout_std
+            params["readout.weight"] *= readout_std
+        else:
+            logits = read_out(network, params, x, None)
+            params["readout.weight"] *= readout_std / logits.std().clamp(min=1e-6)
     return params
 
 

@@ -1,0 +1,36 @@
+# From nothing to a result, and from nothing to a green test suite.
+# Needs Python 3.11 or newer with venv and pip; everything else is installed into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test test-slow lint wheel clean
+
+quickstart: $(READY)
+	$(BIN)/spikeshot train quickstart --resume
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+wheel: $(READY)
+	rm -rf build/wheel && $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
+
+# The exact torch first: a range would fetch the newest build, and with it several GB.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sample,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist
