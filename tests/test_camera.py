@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from spikeshot.data.camera import Camera, watch
+from spikeshot.data.nmnist import read_nmnist
+from spikeshot.data.recordings import gather_recordings
 from spikeshot.data.saccades import Saccades, Stroke, displacement
 from spikeshot.data.simulate import simulate
 from spikeshot.errors import ConfigError, DataError
@@ -223,7 +225,7 @@ def test_the_number_of_threads_changes_nothing():
         ({"theta_on": 0.0}, "theta_on is 0.0"),
         ({"theta_off": -0.1}, "theta_off is -0.1"),
         ({"ink": float("nan")}, "ink is nan"),
-        ({"refractory_us": -1.0}, "refractory_us is -1.0"),
+        ({"refractory_us": -1}, "refractory_us is -1"),
         ({"noise_on_hz": float("inf")}, "noise_on_hz is inf"),
         ({"sensor_size": (0, 34)}, "sensor_size"),
     ],
@@ -239,6 +241,9 @@ def test_a_camera_that_cannot_be_is_refused(change, message):
         {"scale": 0.0},
         {"jitter_px": -1.0},
         {"duration_us": 0},
+        {"origin": (float("nan"), 0.0)},
+        {"jitter_us": (-1.0, 0.0, 0.0)},
+        {"strokes": (Stroke(0, 10, 1, 1, 3),)},
         {"strokes": (Stroke(0, 0, 1, 1),)},
     ],
 )
@@ -264,3 +269,37 @@ def test_bad_images_and_lists_are_refused():
 
 def test_no_images_give_no_recordings():
     assert len(run(np.zeros((0, 28, 28), np.uint8))) == 0
+
+
+# --- real N-MNIST --------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+def test_simulated_n_mnist_is_like_the_real_one():
+    """The camera's defaults against 100 real recordings of the same images, within 15 %."""
+    archive = DATA / "nmnist" / "N-MNIST-small.zip"
+    if not archive.exists():
+        pytest.skip(f"no real recordings at {archive}")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    try:
+        from calibrate_camera import cosine, measure, read_images, spread
+    finally:
+        sys.path.pop(0)
+    everything = read_nmnist(archive)
+    pick = range(0, len(everything), len(everything) // 100)[:100]
+    real = gather_recordings(
+        [everything[i] for i in pick],
+        [int(everything.labels[i]) for i in pick],
+        everything.classes,
+        [everything.origins[i] for i in pick],
+        everything.sensor_size,
+    )
+    images = read_images(DATA / "mnist", real.origins)
+    fake = simulate(images, real.labels.tolist(), real.classes, real.origins, seed=0)
+    r, f = measure(real, Saccades()), measure(fake, Saccades())
+    assert f.counts.mean() == pytest.approx(r.counts.mean(), rel=0.15)
+    assert f.on_share == pytest.approx(r.on_share, rel=0.15)
+    np.testing.assert_allclose(f.saccade_shares, r.saccade_shares, rtol=0.15)
+    assert spread(f.activity) == pytest.approx(spread(r.activity), rel=0.15)
+    first = 10 * 512  # the first 100 ms; two real recordings of one digit reach about 0.41
+    assert cosine(r.frames[:, :first], f.frames[:, :first]) > 0.85

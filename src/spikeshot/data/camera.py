@@ -50,21 +50,21 @@ class Camera:
     """
 
     sensor_size: tuple[int, int] = (34, 34)
-    theta_on: float = 0.4
-    theta_off: float = 0.4
-    mismatch: float = 0.1
-    threshold_noise: float = 0.1
+    theta_on: float = 0.26
+    theta_off: float = 0.266
+    mismatch: float = 0.05
+    threshold_noise: float = 0.0
     drift: float = 0.0
-    start_spread: float = 1.0
-    refractory_us: float = 1_700.0
-    lag_on_us: float = 2_200.0
-    lag_off_us: float = 1_400.0
-    noise_on_hz: float = 0.42
-    noise_off_hz: float = 0.04
+    start_spread: float = 0.5
+    refractory_us: float = 586.0
+    lag_on_us: float = 2_840.0
+    lag_off_us: float = 1_200.0
+    noise_on_hz: float = 0.224
+    noise_off_hz: float = 0.046
     paper: float = 1.0
-    ink: float = 0.1
-    gamma: float = 1.0
-    blur_px: float = 0.5
+    ink: float = 0.1215
+    gamma: float = 0.782
+    blur_px: float = 0.514
     mismatch_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class Camera:
                 raise ConfigError(f"camera {name} is {value}; expected a number above 0.")
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, float) and not (value >= 0 and math.isfinite(value)):
+            if field.name != "sensor_size" and not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"camera {field.name} is {value}; expected 0 or more.")
 
 
@@ -140,7 +140,7 @@ def watch(levels: NDArray[np.float64], step_us: float, *, camera: Camera, seed: 
     room = 1_024
     while True:
         keys = np.empty(room, np.int64)
-        count = _watch_film(film, thresholds, rule, np.uint64(seed), keys)
+        count = _watch_film(film, thresholds, rule, np.uint64(seed % 2**64), keys)
         if count <= room:
             return decode_keys(keys[:count], camera.sensor_size)
         room = count

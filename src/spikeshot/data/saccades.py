@@ -3,7 +3,8 @@
 Orchard, Jayawant, Cohen & Thakor, "Converting Static Image Datasets to Spiking Neuromorphic
 Datasets Using Saccades", Frontiers in Neuroscience 9:437 (2015): a pan-tilt unit turns the
 camera through three saccades of about 100 ms each. The numbers here were fitted to real N-MNIST
-recordings (see `scripts/calibrate_camera.py`), the settling of the unit between them included.
+recordings (see `scripts/calibrate_camera.py`), the settling of the unit between them included:
+its two motors start and stop at different times, hence strokes along one axis each.
 """
 
 import math
@@ -33,11 +34,17 @@ class Stroke:
 
 
 NMNIST_STROKES = (
-    Stroke(0.0, 95_000.0, 1.75, 4.75),
-    Stroke(90_000.0, 40_000.0, 0.5, 0.0),
-    Stroke(110_000.0, 80_000.0, 2.75, -5.0),
-    Stroke(180_000.0, 40_000.0, 0.5, 0.0),
-    Stroke(222_000.0, 75_000.0, -5.5, -0.5),
+    Stroke(14_000, 62_200, 0.0, 4.8, saccade=0),
+    Stroke(40_700, 43_500, 1.72, 0.0, saccade=0),
+    Stroke(-2_400, 25_200, -0.15, 0.41, saccade=0),
+    Stroke(78_800, 31_700, 0.17, -0.19, saccade=0),
+    Stroke(101_100, 56_600, 1.31, 0.0, saccade=1),
+    Stroke(120_800, 62_500, 0.0, -5.0, saccade=1),
+    Stroke(119_700, 72_900, 1.92, 0.0, saccade=1),
+    Stroke(183_800, 43_600, 0.6, 0.0, saccade=1),
+    Stroke(215_800, 78_600, -5.51, 0.0, saccade=2),
+    Stroke(221_600, 58_700, 0.0, -0.05, saccade=2),
+    Stroke(284_600, 17_900, -0.09, -0.13, saccade=2),
 )
 
 
@@ -48,19 +55,25 @@ class Saccades:
     `origin = (x, y)` is where on the sensor, in pixels, the middle of the image's top left pixel
     lies before any movement; an image pixel covers `scale` sensor pixels. `jitter_px` is the
     standard deviation, over recordings, of the whole path's place; `jitter_us` that of each
-    saccade's start in time. `duration_us` is the length of a recording; `ends_us` are the ends of the saccades.
+    saccade's start in time. `duration_us` is the length of a recording; `ends_us` are the ends of
+    the saccades.
     """
 
-    origin: tuple[float, float] = (0.25, 1.5)
-    scale: float = 1.0
+    origin: tuple[float, float] = (0.367, 1.248)
+    scale: float = 1.0084
     strokes: tuple[Stroke, ...] = NMNIST_STROKES
-    jitter_px: float = 0.0
-    jitter_us: tuple[float, ...] = (0.0, 0.0, 0.0)
+    jitter_px: float = 0.05
+    jitter_us: tuple[float, ...] = (500.0, 3_500.0, 2_500.0)
     duration_us: int = 310_000
     ends_us: tuple[int, ...] = (105_000, 212_000, 310_000)
 
     def __post_init__(self) -> None:
         """Refuse a path that no image can follow."""
+        numbers = (self.scale, *self.origin, self.jitter_px, *self.jitter_us)
+        for stroke in self.strokes:
+            numbers += (stroke.start_us, stroke.length_us, stroke.dx, stroke.dy)
+        if not all(math.isfinite(number) for number in numbers):
+            raise ConfigError(f"{self}: expected finite numbers only.")
         if not self.scale > 0:
             raise ConfigError(f"scale is {self.scale}; expected more than 0 sensor pixels.")
         if self.jitter_px < 0 or min(self.jitter_us, default=0) < 0:

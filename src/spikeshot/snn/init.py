@@ -11,7 +11,7 @@ from torch import Tensor
 from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_forward
 from spikeshot.snn.network import Network, parameter_shapes, read_out, to_input
 from spikeshot.snn.neuron import bias_response
-from spikeshot.snn.spike import run_membrane
+from spikeshot.snn.spike import run_spikes
 
 
 def init_params(
@@ -76,7 +76,7 @@ def _bias_for_activity(
     low, high = -20.0 * drive_std, 20.0 * drive_std + abs(style.neuron.threshold) * 20
     for _ in range(30):
         middle = (low + high) / 2
-        membrane, _ = run_membrane(rows + middle * response, style.neuron)
+        _, membrane, _ = run_spikes(rows + middle * response, style.neuron)
         fires = (membrane > style.neuron.threshold).double().mean().item()
         low, high = (middle, high) if fires < activity else (low, middle)
     return (low + high) / 2

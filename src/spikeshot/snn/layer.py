@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn.neuron import Neuron, bias_response, filter_matrix
-from spikeshot.snn.spike import run_membrane, spikes
+from spikeshot.snn.spike import run_spikes, spikes
 
 PoolKind = Literal["average", "max"]
 PoolWhere = Literal["before", "after"]
@@ -126,10 +126,10 @@ def layer_burn_in(
 ) -> tuple[Tensor, LayerState]:
     """Run a layer without a graph; return its spikes and the state after the last step."""
     drive = layer_drive(layer, style, weight, bias, x, state)
-    membrane, reset = run_membrane(
+    s, _, reset = run_spikes(
         drive.reshape(len(drive), -1), style.neuron, None if state is None else state.reset
     )
-    s = style.neuron.spike(membrane).view(drive.shape)
+    s = s.view(drive.shape)
     return _pool_after(layer, style, s), trace_state(style.neuron, x, state, reset)
 
 

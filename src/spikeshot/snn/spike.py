@@ -10,15 +10,19 @@ surrogate's derivatives and m', m'' those of m, the four passes are, for cotange
     curvature  c_t = dU_t (s''_t g_t - jump m''_t r_{t+1}), then the backward pass with s' g := c
 
 The double backward is tangent (for g) and curvature (for V). Nothing needs a third derivative: the
-meta-gradient differentiates each inner gradient once. The oracle for all of it is `oracle.py`.
+meta-gradient differentiates each inner gradient once. The passes exist twice, as fused kernels
+(`spike_numba.py`) and in torch operations (`spike_torch.py`); `_passes` is the one place that
+chooses. The oracle for all of it is `oracle.py`.
 """
 
+from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from spikeshot.snn import spike_torch
 from spikeshot.snn.neuron import Neuron
 
 
@@ -31,29 +35,27 @@ def spikes(drive: Tensor, neuron: Neuron, reset_state: Tensor | None = None) -> 
     return out
 
 
-def run_membrane(
+def run_spikes(
     drive: Tensor, neuron: Neuron, reset_state: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the membrane U `[T, N]` and R after the last step `[N]`, without a graph."""
-    membrane = torch.empty_like(drive)
-    reset = torch.zeros_like(drive[0]) if reset_state is None else reset_state.clone()
-    with torch.no_grad():
-        for v, u in zip(drive, membrane, strict=True):
-            torch.add(v, reset, out=u)
-            s = neuron.spike(u)
-            if neuron.gated:
-                s = s * u
-            reset.mul_(neuron.decay).sub_(s, alpha=neuron.jump)
-    return membrane, reset
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spikes and membrane `[T, N]`, and R after the last step `[N]`, without a graph."""
+    s, u, reset = _passes(drive, neuron).run(drive.detach(), neuron, reset_state)
+    return s, u, reset
 
 
-class _Spikes(torch.autograd.Function):
+def _passes(drive: Tensor, neuron: Neuron) -> ModuleType:
+    """Return the module whose passes run for this tensor: fused where they apply."""
+    from spikeshot.snn import spike_numba  # brings numba: only when a network runs
+
+    return spike_numba if spike_numba.applies(drive, neuron) else spike_torch
+
+
+class _Spikes(Function):
     """forward, with `_SpikesBackward` as its differentiable backward; keeps the membrane for it."""
 
     @staticmethod
     def forward(drive: Tensor, reset_state: Tensor | None, neuron: Neuron) -> tuple[Tensor, Tensor]:
-        u = run_membrane(drive, neuron, reset_state)[0]
-        return neuron.spike(u), u
+        return run_spikes(drive, neuron, reset_state)[:2]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -64,16 +66,20 @@ class _Spikes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         drive, u = ctx.saved_tensors
-        return _SpikesBackward.apply(grad, drive, u, ctx.neuron), None, None  # type: ignore[no-untyped-call]
+        out: Tensor = _SpikesBackward.apply(grad, drive, u, ctx.neuron)  # type: ignore[no-untyped-call]
+        return out, None, None
 
 
-class _SpikesBackward(torch.autograd.Function):
-    """The backward pass as a function of (g, V); its own backward is tangent and curvature."""
+class _SpikesBackward(Function):
+    """The backward pass as a function of (g, V); its own backward is tangent and curvature.
+
+    V comes in for the graph's sake: the numbers are taken from the membrane U.
+    """
 
     @staticmethod
     def forward(grad: Tensor, drive: Tensor, u: Tensor, neuron: Neuron) -> Tensor:
-        ds, dm = _slopes(u, neuron)
-        return _adjoint(ds * grad, dm, neuron)[0]
+        out: Tensor = _passes(u, neuron).backward(grad, u, neuron)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -85,37 +91,5 @@ class _SpikesBackward(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad, u = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
-        ds, dm = _slopes(u, neuron)
-        du = _tangent(cotangent, dm, neuron)
-        later = _adjoint(ds * grad, dm, neuron)[1]  # r_{t+1}
-        d2s = neuron.rule.second(u - neuron.threshold, neuron.sharpness)
-        d2m = d2s * u + 2 * ds if neuron.gated else d2s
-        curvature = du * (d2s * grad - neuron.jump * d2m * later)
-        return ds * du, _adjoint(curvature, dm, neuron)[0], None, None
-
-
-def _slopes(u: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """Return s' and m' at every step `[T, N]`."""
-    ds = neuron.rule.derivative(u - neuron.threshold, neuron.sharpness)
-    return ds, ds * u + neuron.spike(u) if neuron.gated else ds
-
-
-def _adjoint(source: Tensor, dm: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """Run `l_t = source_t - jump m'_t r_{t+1}` back in time; return l and r_{t+1}, `[T, N]`."""
-    adjoint, later = torch.empty_like(source), torch.empty_like(source)
-    later[-1] = 0
-    for t in range(len(source) - 1, -1, -1):
-        torch.addcmul(source[t], dm[t], later[t], value=-neuron.jump, out=adjoint[t])
-        if t:
-            torch.add(adjoint[t], later[t], alpha=neuron.decay, out=later[t - 1])
-    return adjoint, later
-
-
-def _tangent(w: Tensor, dm: Tensor, neuron: Neuron) -> Tensor:
-    """Run the linearised forward pass for a change `w` of V; return dU, `[T, N]`."""
-    du = torch.empty_like(w)
-    dr = torch.zeros_like(w[0])
-    for t in range(len(w)):
-        torch.add(w[t], dr, out=du[t])
-        dr = torch.addcmul(dr * neuron.decay, dm[t], du[t], value=-neuron.jump)
-    return du
+        for_grad, for_drive = _passes(u, neuron).double_backward(cotangent, grad, u, neuron)
+        return for_grad, for_drive, None, None
