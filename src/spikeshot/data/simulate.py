@@ -164,6 +164,30 @@ def render(image: Any, scene: Any) -> Any:
     return np.log(_blur_rows(_blur_rows(light, sigma), sigma))
 
 
+@jit(inline="always")
+def _place(at: Any, origin: Any, scale: Any, size: Any) -> Any:
+    """Return where, in samples of `render` along one axis, the sensor pixel `at` looks."""
+    place = ((at - origin) / scale + MARGIN + 0.5) * FINE - 0.5
+    return min(max(place, 0.0), size - 1.001)
+
+
+@jit()
+def _same_all_along(fine: Any, reach: Any, scale: Any, x: Any, y: Any) -> Any:
+    """Return whether pixel (x, y) sees one luminance however the image moves within `reach`.
+
+    reach: (smallest x, largest x, smallest y, largest y) of the image's path.
+    """
+    height, width = fine.shape
+    left, right = _place(x, reach[1], scale, width), _place(x, reach[0], scale, width)
+    top, bottom = _place(y, reach[3], scale, height), _place(y, reach[2], scale, height)
+    first = fine[int(top), int(left)]
+    for j in range(int(top), int(bottom) + 2):
+        for i in range(int(left), int(right) + 2):
+            if fine[j, i] != first:
+                return False
+    return True
+
+
 @jit()
 def trace(fine: Any, path: Any, scale: Any, x: Any, y: Any, levels: Any) -> None:
     """Fill `levels` [steps + 1] with the log luminance at pixel (x, y) as the image moves.
@@ -173,9 +197,7 @@ def trace(fine: Any, path: Any, scale: Any, x: Any, y: Any, levels: Any) -> None
     """
     height, width = fine.shape
     for k in range(path.shape[0]):
-        u = ((x - path[k, 0]) / scale + MARGIN + 0.5) * FINE - 0.5
-        v = ((y - path[k, 1]) / scale + MARGIN + 0.5) * FINE - 0.5
-        u, v = min(max(u, 0.0), width - 1.001), min(max(v, 0.0), height - 1.001)
+        u, v = _place(x, path[k, 0], scale, width), _place(y, path[k, 1], scale, height)
         i, j = int(u), int(v)
         a, b = u - i, v - j
         above = (1 - a) * fine[j, i] + a * fine[j, i + 1]
@@ -200,9 +222,14 @@ def _watch_images(
     for i in numba.prange(n):
         fine = render(images[i], scene)
         levels = np.empty(paths.shape[1])
+        px, py = paths[i, :, 0], paths[i, :, 1]
+        reach = (px.min(), px.max(), py.min(), py.max())
         for pixel in range(height * width):
             y, x = pixel // width, pixel % width
-            trace(fine, paths[i], scene.scale, x, y, levels)
+            if _same_all_along(fine, reach, scene.scale, x, y):
+                levels[:] = 0.0  # only changes count
+            else:
+                trace(fine, paths[i], scene.scale, x, y, levels)
             counts[i] += watch_pixel(
                 levels,
                 drifts[i] * thresholds[y, x],

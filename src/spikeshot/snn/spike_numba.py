@@ -104,46 +104,78 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="spikes")
 
 
-# Scalars come in the arrays' dtype, `one` included: a Python literal would make float32 float64.
+# Rows are slices indexed from 0 and branches stand outside the loops over a row: only so does the
+# compiler vectorise them. Scalars come in the arrays' dtype, `one` included: a Python literal would
+# make float32 float64.
 
 
 @_compiled(inline="always")
-def _slope(kind: int, v: Any, k: Any, one: Any) -> Any:
-    """Derivative of the surrogate; the formulas are those of `surrogate.py`."""
-    x = k * v
+def _slopes(
+    kind: int, u: Any, threshold: Any, k: Any, one: Any, gated: bool, ds: Any, dm: Any
+) -> None:
+    """Fill one row of s' and of m'; the formulas are those of `surrogate.py`."""
+    n = len(u)
+    zero, half = one - one, one / (one + one)
     if kind == 0:
-        d = one + abs(x)
-        return one / (d * d)
-    if kind == 1:
-        return one / (one + x * x)
-    if kind == 2:
-        e = math.exp(-abs(x))
-        d = (one + e) / (one + one)
-        return e / (d * d)
-    if kind == 3:
-        return math.exp(-x * x / (one + one))
-    return max(one - abs(x), one - one)
+        for i in range(n):
+            d = one + k * abs(u[i] - threshold)
+            ds[i] = one / (d * d)
+    elif kind == 1:
+        for i in range(n):
+            x = k * (u[i] - threshold)
+            ds[i] = one / (one + x * x)
+    elif kind == 2:
+        for i in range(n):
+            e = math.exp(-k * abs(u[i] - threshold))
+            d = (one + e) * half
+            ds[i] = e / (d * d)
+    elif kind == 3:
+        for i in range(n):
+            x = k * (u[i] - threshold)
+            ds[i] = math.exp(-half * x * x)
+    else:
+        for i in range(n):
+            ds[i] = max(one - k * abs(u[i] - threshold), zero)
+    for i in range(n):
+        spiked = one if u[i] > threshold else zero
+        dm[i] = ds[i] * u[i] + spiked if gated else ds[i]
 
 
 @_compiled(inline="always")
-def _bend(kind: int, v: Any, k: Any, one: Any) -> Any:
-    """Second derivative of the surrogate's primitive."""
-    x = k * v
-    two, zero = one + one, one - one
-    sign = one if v > zero else (-one if v < zero else zero)
+def _bends(
+    kind: int, u: Any, threshold: Any, k: Any, one: Any, gated: bool, ds: Any, d2s: Any, d2m: Any
+) -> None:
+    """Fill one row of s'' and of m''."""
+    n = len(u)
+    zero, two = one - one, one + one
     if kind == 0:
-        d = one + abs(x)
-        return -two * k * sign / (d * d * d)
-    if kind == 1:
-        d = one + x * x
-        return -two * k * x / (d * d)
-    if kind == 2:
-        e = math.exp(-abs(x))
-        d = one + e
-        return -two * two * k * sign * e * (one - e) / (d * d * d)
-    if kind == 3:
-        return -k * x * math.exp(-x * x / two)
-    return -k * sign if abs(x) < one else zero
+        for i in range(n):
+            v = u[i] - threshold
+            d = one + k * abs(v)
+            sign = (one if v > zero else zero) - (one if v < zero else zero)
+            d2s[i] = -two * k * sign / (d * d * d)
+    elif kind == 1:
+        for i in range(n):
+            x = k * (u[i] - threshold)
+            d = one + x * x
+            d2s[i] = -two * k * x / (d * d)
+    elif kind == 2:
+        for i in range(n):
+            v = u[i] - threshold
+            e = math.exp(-k * abs(v))
+            d = one + e
+            sign = (one if v > zero else zero) - (one if v < zero else zero)
+            d2s[i] = -two * two * k * sign * e * (one - e) / (d * d * d)
+    elif kind == 3:
+        for i in range(n):
+            d2s[i] = -k * k * (u[i] - threshold) * ds[i]
+    else:
+        for i in range(n):
+            v = u[i] - threshold
+            sign = (one if v > zero else zero) - (one if v < zero else zero)
+            d2s[i] = -k * sign if k * abs(v) < one else zero
+    for i in range(n):
+        d2m[i] = d2s[i] * u[i] + ds[i] + ds[i] if gated else d2s[i]
 
 
 @_compiled(nogil=True)
@@ -162,17 +194,16 @@ def _run(
     gated: bool,
     kind: int,
 ) -> None:
-    steps = len(drive)
     zero = one - one
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        for t in range(steps):
-            for i in range(first, last):
-                u = drive[t, i] + reset[i]
-                s = one if u > threshold else zero
-                membrane[t, i] = u
-                spikes[t, i] = s
-                reset[i] = decay * reset[i] - jump * (s * u if gated else s)
+        r = reset[first:last]
+        for t in range(len(drive)):
+            v, u, s = drive[t, first:last], membrane[t, first:last], spikes[t, first:last]
+            for i in range(last - first):
+                u[i] = v[i] + r[i]
+                s[i] = one if u[i] > threshold else zero
+                r[i] = decay * r[i] - jump * (s[i] * u[i] if gated else s[i])
 
 
 @_compiled(nogil=True)
@@ -190,19 +221,16 @@ def _backward(
     gated: bool,
     kind: int,
 ) -> None:
-    steps = len(u)
-    zero = one - one
+    ds, dm, later = np.empty(BLOCK, u.dtype), np.empty(BLOCK, u.dtype), np.empty(BLOCK, u.dtype)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        later = np.zeros(last - first, u.dtype)
-        for t in range(steps - 1, -1, -1):
-            for i in range(first, last):
-                v = u[t, i] - threshold
-                ds = _slope(kind, v, k, one)
-                dm = ds * u[t, i] + (one if v > zero else zero) if gated else ds
-                adjoint = ds * grad[t, i] - jump * dm * later[i - first]
-                out[t, i] = adjoint
-                later[i - first] = adjoint + decay * later[i - first]
+        later[:] = one - one
+        for t in range(len(u) - 1, -1, -1):
+            g, a = grad[t, first:last], out[t, first:last]
+            _slopes(kind, u[t, first:last], threshold, k, one, gated, ds, dm)
+            for i in range(last - first):
+                a[i] = ds[i] * g[i] - jump * dm[i] * later[i]
+                later[i] = a[i] + decay * later[i]
 
 
 @_compiled(nogil=True)
@@ -222,33 +250,28 @@ def _double_backward(
     gated: bool,
     kind: int,
 ) -> None:
-    steps = len(u)
-    zero = one - one
+    ds, dm = np.empty(BLOCK, u.dtype), np.empty(BLOCK, u.dtype)
+    d2s, d2m = np.empty(BLOCK, u.dtype), np.empty(BLOCK, u.dtype)
+    dr, later = np.empty(BLOCK, u.dtype), np.empty(BLOCK, u.dtype)
+    later2 = np.empty(BLOCK, u.dtype)
     for first in range(start, stop, BLOCK):
         last = min(first + BLOCK, stop)
-        tangent = np.zeros(last - first, u.dtype)
-        for t in range(steps):
-            for i in range(first, last):
-                v = u[t, i] - threshold
-                ds = _slope(kind, v, k, one)
-                dm = ds * u[t, i] + (one if v > zero else zero) if gated else ds
-                du = cotangent[t, i] + tangent[i - first]
-                for_grad[t, i] = ds * du
-                for_drive[t, i] = du  # kept here until the sweep back in time needs it
-                tangent[i - first] = decay * tangent[i - first] - jump * dm * du
-        later = np.zeros(last - first, u.dtype)
-        later2 = np.zeros(last - first, u.dtype)
-        for t in range(steps - 1, -1, -1):
-            for i in range(first, last):
-                v = u[t, i] - threshold
-                ds = _slope(kind, v, k, one)
-                d2s = _bend(kind, v, k, one)
-                dm = ds * u[t, i] + (one if v > zero else zero) if gated else ds
-                d2m = d2s * u[t, i] + ds + ds if gated else d2s
-                r, r2 = later[i - first], later2[i - first]
-                adjoint = ds * grad[t, i] - jump * dm * r
-                bend = for_drive[t, i] * (d2s * grad[t, i] - jump * d2m * r)
-                adjoint2 = bend - jump * dm * r2
-                for_drive[t, i] = adjoint2
-                later[i - first] = adjoint + decay * r
-                later2[i - first] = adjoint2 + decay * r2
+        dr[:] = one - one
+        for t in range(len(u)):  # tangent; dU is kept in `for_drive` for the sweep back in time
+            w, b, du = cotangent[t, first:last], for_grad[t, first:last], for_drive[t, first:last]
+            _slopes(kind, u[t, first:last], threshold, k, one, gated, ds, dm)
+            for i in range(last - first):
+                du[i] = w[i] + dr[i]
+                b[i] = ds[i] * du[i]
+                dr[i] = decay * dr[i] - jump * dm[i] * du[i]
+        later[:] = one - one
+        later2[:] = one - one
+        for t in range(len(u) - 1, -1, -1):  # adjoint and curvature
+            g, du = grad[t, first:last], for_drive[t, first:last]
+            _slopes(kind, u[t, first:last], threshold, k, one, gated, ds, dm)
+            _bends(kind, u[t, first:last], threshold, k, one, gated, ds, d2s, d2m)
+            for i in range(last - first):
+                bend = du[i] * (d2s[i] * g[i] - jump * d2m[i] * later[i])
+                du[i] = bend - jump * dm[i] * later2[i]
+                later[i] = ds[i] * g[i] - jump * dm[i] * later[i] + decay * later[i]
+                later2[i] = du[i] + decay * later2[i]
