@@ -27,8 +27,8 @@ def init_params(
     """Return a parameter tree fitted to `frames` `[T, B, C, H, W]`, in their dtype and device.
 
     `activity`: share of spikes per neuron and step in every layer; `drive_std`: standard deviation
-    of the membrane drive; `readout_std`: that of the logits (0: start at zero;
-    for a spiking readout, relative to `drive_std`).
+    of the membrane drive; `readout_std`: that of the logits, whose mean is made
+    zero for every way (0: start at zero; for a spiking readout, relative to `drive_std`).
     """
     params: dict[str, Tensor] = {}
     for name, shape in parameter_shapes(network, ways).items():
@@ -45,7 +45,10 @@ def init_params(
             params["readout.weight"] *= readout_std
         else:
             logits = read_out(network, params, x, None)
-            params["readout.weight"] *= readout_std / logits.std().clamp(min=1e-6)
+            centre = logits.mean(0)
+            scale = readout_std / (logits - centre).std().clamp(min=1e-6)
+            params["readout.weight"] *= scale
+            params["readout.bias"] -= centre * scale
     return params
 
 
