@@ -46,21 +46,21 @@ class Camera:
     """
 
     sensor_size: tuple[int, int] = (34, 34)
-    theta_on: float = 0.26
-    theta_off: float = 0.266
+    theta_on: float = 0.288
+    theta_off: float = 0.277
     mismatch: float = 0.05
     threshold_noise: float = 0.0
     drift: float = 0.0
-    start_spread: float = 0.5
-    refractory_us: float = 586.0
-    lag_on_us: float = 2_840.0
-    lag_off_us: float = 1_200.0
-    noise_on_hz: float = 0.224
-    noise_off_hz: float = 0.046
+    start_spread: float = 0.385
+    refractory_us: float = 426.0
+    lag_on_us: float = 1_540.0
+    lag_off_us: float = 480.0
+    noise_on_hz: float = 0.4
+    noise_off_hz: float = 0.04
     paper: float = 1.0
-    ink: float = 0.1215
-    gamma: float = 0.782
-    blur_px: float = 0.514
+    ink: float = 0.125
+    gamma: float = 0.950
+    blur_px: float = 0.441
     mismatch_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -34,17 +34,17 @@ class Stroke:
 
 
 NMNIST_STROKES = (
-    Stroke(14_000, 62_200, 0.0, 4.8, saccade=0),
-    Stroke(40_700, 43_500, 1.72, 0.0, saccade=0),
-    Stroke(-2_400, 25_200, -0.15, 0.41, saccade=0),
-    Stroke(78_800, 31_700, 0.17, -0.19, saccade=0),
-    Stroke(101_100, 56_600, 1.31, 0.0, saccade=1),
-    Stroke(120_800, 62_500, 0.0, -5.0, saccade=1),
-    Stroke(119_700, 72_900, 1.92, 0.0, saccade=1),
-    Stroke(183_800, 43_600, 0.6, 0.0, saccade=1),
-    Stroke(215_800, 78_600, -5.51, 0.0, saccade=2),
-    Stroke(221_600, 58_700, 0.0, -0.05, saccade=2),
-    Stroke(284_600, 17_900, -0.09, -0.13, saccade=2),
+    Stroke(13_200, 62_800, 0.0, 4.95, saccade=0),
+    Stroke(40_700, 43_100, 1.7, 0.0, saccade=0),
+    Stroke(-5_800, 28_600, -0.16, 0.43, saccade=0),
+    Stroke(75_200, 32_200, 0.21, -0.19, saccade=0),
+    Stroke(98_900, 56_900, 1.17, 0.0, saccade=1),
+    Stroke(120_400, 62_200, 0.0, -5.1, saccade=1),
+    Stroke(117_300, 76_100, 2.02, 0.0, saccade=1),
+    Stroke(179_900, 42_400, 0.6, 0.0, saccade=1),
+    Stroke(215_700, 77_800, -5.56, 0.0, saccade=2),
+    Stroke(227_000, 58_600, 0.0, -0.08, saccade=2),
+    Stroke(281_700, 21_800, -0.08, -0.26, saccade=2),
 )
 
 
@@ -59,8 +59,8 @@ class Saccades:
     the saccades.
     """
 
-    origin: tuple[float, float] = (0.367, 1.248)
-    scale: float = 1.0084
+    origin: tuple[float, float] = (0.458, 1.195)
+    scale: float = 1.0055
     strokes: tuple[Stroke, ...] = NMNIST_STROKES
     jitter_px: float = 0.05
     jitter_us: tuple[float, ...] = (500.0, 3_500.0, 2_500.0)
