@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from networks import RESETS, random_frames, random_labels, relative_error, small_network, start
 from spikeshot.learn.adapt import adapt
-from spikeshot.learn.meta_gradient import meta_gradient, meta_gradient_double_backward
+from spikeshot.learn.meta_gradient import Strategy, meta_gradient
 from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch
 from spikeshot.learn.rules.transform import RateKind
@@ -71,16 +71,31 @@ def test_exact_against_central_differences_on_the_soft_twin(reset: Reset, burn_i
     assert abs(slope - (ends[0] - ends[1]) / (2 * eps)) / abs(slope) < 1e-6
 
 
+@pytest.mark.parametrize("micro_batch", [0, 3])
+@pytest.mark.parametrize("strategy", ["split", "remat"])
 @pytest.mark.parametrize("kind", ["fixed", "scalar", "tensor"])
 @pytest.mark.parametrize("reset", RESETS)
-def test_split_equals_double_backward_through_everything(reset: Reset, kind: RateKind) -> None:
+def test_strategies_equal_double_backward_through_everything(
+    reset: Reset, kind: RateKind, strategy: Strategy, micro_batch: int
+) -> None:
     task = setting(small_network(reset), kind)
-    found, expected = meta_gradient(**task), meta_gradient_double_backward(**task)
+    found = meta_gradient(**task, strategy=strategy, micro_batch=micro_batch)
+    expected = meta_gradient(**task, strategy="double_backward")
     assert relative_error(found.init, expected.init) < 1e-12
     if kind != "fixed":
         assert relative_error(found.learned, expected.learned) < 1e-12
     assert found.learned.keys() == expected.learned.keys()
     torch.testing.assert_close(found.loss, expected.loss)
+    assert found.accuracy == expected.accuracy
+
+
+@pytest.mark.parametrize("strategy", ["split", "remat", "double_backward"])
+def test_first_order_is_the_same_by_every_strategy(strategy: Strategy) -> None:
+    task = setting(small_network())
+    expected = meta_gradient(**task, kind="first_order")
+    found = meta_gradient(**task, kind="first_order", strategy=strategy)
+    assert relative_error(found.init, expected.init) < 1e-12
+    assert relative_error(found.learned, expected.learned) < 1e-12
 
 
 @pytest.mark.parametrize("reset", RESETS)

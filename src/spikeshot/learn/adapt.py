@@ -1,5 +1,7 @@
 """Adaptation: inner steps of a rule on the support set of one task."""
 
+from typing import Any
+
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
 
 
@@ -27,7 +29,24 @@ def adapt(
     for _ in range(steps):
         if not create_graph:
             params = {name: value.detach().requires_grad_() for name, value in params.items()}
-        grads = rule.credit(forward, loss, params, support, create_graph)
-        updates, state = rule.transform.update(grads, state, learned)
-        params = rule.apply(params, updates)
+        params, state = inner_step(
+            forward, loss, params, state, learned, rule, support, create_graph=create_graph
+        )
     return params if create_graph else {name: value.detach() for name, value in params.items()}
+
+
+def inner_step(
+    forward: Forward,
+    loss: Loss,
+    params: Params,
+    state: Any,
+    learned: Params,
+    rule: Rule,
+    support: Batch,
+    *,
+    create_graph: bool,
+) -> tuple[Params, Any]:
+    """Return parameters and the transform's state after one step of the rule."""
+    grads = rule.credit(forward, loss, params, support, create_graph)
+    updates, state = rule.transform.update(grads, state, learned)
+    return rule.apply(params, updates), state

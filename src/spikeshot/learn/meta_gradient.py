@@ -1,21 +1,30 @@
 """The meta-gradient: how the loss after adaptation changes with the meta-parameters.
 
-`exact` is split in two: the query gradient at the adapted parameters is first-order (no graph
-behind it), then one vector-Jacobian product carries it back through the inner steps, whose
-gradients kept their graph. `first_order` treats the inner gradients as constants (FOMAML, Finn et
-al. 2017). `double_backward` is the oracle of `exact`: one graph over everything.
+`exact` is taken in two parts: the query gradient at the adapted parameters is first-order (no graph
+behind it, so it can be taken in micro-batches), then one vector-Jacobian product carries it back
+through the inner steps. Three strategies give the same numbers:
+
+    split            the inner gradients keep their graph (fastest; memory grows with the steps)
+    remat            only the parameters between steps are kept, and each step is run again when
+                     the product passes through it (memory flat in the number of steps)
+    double_backward  one graph over everything: the oracle
+
+`first_order` treats the inner gradients as constants (FOMAML, Finn et al. 2017).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from spikeshot.learn.adapt import adapt
+from spikeshot.learn.adapt import adapt, inner_step
 from spikeshot.learn.rules.rule import Batch, Credit, Forward, Loss, Params, Rule
 
 MetaGradientKind = Literal["exact", "first_order"]
+Strategy = Literal["split", "remat", "double_backward"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,21 @@ class MetaGradient:
     accuracy: Tensor
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One task as the strategies see it: what is adapted, how, and on which samples."""
+
+    forward: Forward
+    loss: Loss
+    init: Params
+    learned: Params
+    rule: Rule
+    support: Batch
+    query: Batch
+    steps: int
+    micro_batch: int
+
+
 def meta_gradient(
     forward: Forward,
     loss: Loss,
@@ -38,42 +62,134 @@ def meta_gradient(
     query: Batch,
     steps: int,
     kind: MetaGradientKind = "exact",
+    *,
+    strategy: Strategy = "split",
+    micro_batch: int = 0,
 ) -> MetaGradient:
-    """Return the meta-gradient of one task, summed over nothing: the query loss is a mean."""
-    leaves, rates = _leaves(init), _leaves(learned)
+    """Return the meta-gradient of one task; the query loss is a mean over the query.
+
+    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it.
+    """
     if kind == "first_order":
         rule = Rule(_constant(rule.credit), rule.transform, rule.apply)
-    adapted = adapt(forward, loss, leaves, rates, rule, support, steps, create_graph=True)
+    problem = Problem(
+        forward, loss, _leaves(init), _leaves(learned), rule, support, query, steps, micro_batch
+    )
+    return _STRATEGIES[strategy](problem)
+
+
+def _split(p: Problem) -> MetaGradient:
+    adapted = adapt(
+        p.forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
+    )
+    grads, loss, accuracy = _query_gradient(p, adapted)
+    wanted = [*p.init.values(), *p.learned.values()]
+    found = _pull_back(list(adapted.values()), list(grads.values()), wanted)
+    return _package(p, found, loss, accuracy)
+
+
+def _remat(p: Problem) -> MetaGradient:
+    carries = [(p.init, p.rule.transform.init(p.init))]
+    for _ in range(p.steps):
+        params, state = carries[-1]
+        after = inner_step(
+            p.forward, p.loss, _leaves(params), state, p.learned, p.rule, p.support,
+            create_graph=False,
+        )  # fmt: skip
+        carries.append(pytree.tree_map(_detached, after))
+    grads, loss, accuracy = _query_gradient(p, carries[-1][0])
+    rates = list(p.learned.values())
+    for_rates = [torch.zeros_like(rate) for rate in rates]
+    cotangents = [*grads.values(), *map(torch.zeros_like, _tensors(carries[-1][1]))]
+    for carry in reversed(carries[:-1]):
+        params, state = pytree.tree_map(_leaf, carry)
+        after = inner_step(
+            p.forward, p.loss, params, state, p.learned, p.rule, p.support, create_graph=True
+        )
+        before = _tensors((params, state))
+        found = _pull_back(_tensors(after), cotangents, [*before, *rates])
+        cotangents = list(found[: len(before)])
+        for_rates = [a + b for a, b in zip(for_rates, found[len(before) :], strict=True)]
+    return _package(p, (*cotangents[: len(p.init)], *for_rates), loss, accuracy)
+
+
+def _double_backward(p: Problem) -> MetaGradient:
+    adapted = adapt(
+        p.forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
+    )
+    logits = p.forward(adapted, p.query.frames)
+    value = p.loss(logits, p.query.labels)
+    wanted = [*p.init.values(), *p.learned.values()]
+    found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+    return _package(p, found, value.detach(), _hits(logits, p.query.labels) / len(logits))
+
+
+_STRATEGIES: dict[str, Callable[[Problem], MetaGradient]] = {
+    "split": _split,
+    "remat": _remat,
+    "double_backward": _double_backward,
+}
+
+
+def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor]:
+    """Return the gradient of the mean query loss at `adapted`, the loss and the accuracy."""
     endpoint = _leaves(adapted)
-    logits = forward(endpoint, query.frames)
-    value = loss(logits, query.labels)
-    query_grads = torch.autograd.grad(value, list(endpoint.values()))
-    grads = _pull_back(adapted, dict(zip(adapted, query_grads, strict=True)), leaves, rates)
-    return _package(leaves, rates, grads, value, logits, query)
+    samples = len(p.query.labels)
+    total = {name: torch.zeros_like(value) for name, value in endpoint.items()}
+    loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
+    for first in range(0, samples, p.micro_batch or samples):
+        part = slice(first, first + (p.micro_batch or samples))
+        logits = p.forward(endpoint, p.query.frames[:, part])
+        share = len(logits) / samples
+        value = p.loss(logits, p.query.labels[part]) * share
+        grads = torch.autograd.grad(value, list(endpoint.values()))
+        total = {n: total[n] + g for n, g in zip(total, grads, strict=True)}
+        loss = loss + value.detach()
+        hits = hits + _hits(logits, p.query.labels[part])
+    return total, loss, hits / samples
 
 
-def meta_gradient_double_backward(
-    forward: Forward,
-    loss: Loss,
-    init: Params,
-    learned: Params,
-    rule: Rule,
-    support: Batch,
-    query: Batch,
-    steps: int,
-) -> MetaGradient:
-    """Return the exact meta-gradient through one graph over adaptation and query: the oracle."""
-    leaves, rates = _leaves(init), _leaves(learned)
-    adapted = adapt(forward, loss, leaves, rates, rule, support, steps, create_graph=True)
-    logits = forward(adapted, query.frames)
-    value = loss(logits, query.labels)
-    wanted = [*leaves.values(), *rates.values()]
-    grads = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
-    return _package(leaves, rates, grads, value, logits, query)
+def _pull_back(
+    outputs: list[Tensor], cotangents: list[Tensor], wanted: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out."""
+    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    return torch.autograd.grad(
+        [o for o, _ in live],
+        wanted,
+        [c for _, c in live],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+def _package(p: Problem, grads: tuple[Tensor, ...], loss: Tensor, accuracy: Tensor) -> MetaGradient:
+    return MetaGradient(
+        init=dict(zip(p.init, grads[: len(p.init)], strict=True)),
+        learned=dict(zip(p.learned, grads[len(p.init) :], strict=True)),
+        loss=loss,
+        accuracy=accuracy,
+    )
+
+
+def _hits(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.detach().argmax(-1) == labels).double().sum()
 
 
 def _leaves(values: Params) -> Params:
-    return {name: value.detach().requires_grad_() for name, value in values.items()}
+    return {name: _leaf(value) for name, value in values.items()}
+
+
+def _leaf(value: Any) -> Any:
+    return value.detach().requires_grad_() if isinstance(value, Tensor) else value
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [value for value in pytree.tree_leaves(tree) if isinstance(value, Tensor)]
 
 
 def _constant(credit: Credit) -> Credit:
@@ -86,34 +202,3 @@ def _constant(credit: Credit) -> Credit:
         return {n: g.detach() for n, g in credit(forward, loss, leaves, batch, False).items()}
 
     return cut
-
-
-def _pull_back(
-    adapted: Params, cotangents: Params, leaves: Params, rates: Params
-) -> tuple[Tensor, ...]:
-    """Return the vector-Jacobian product of adaptation for every leaf and rate."""
-    wanted = [*leaves.values(), *rates.values()]
-    moved = [name for name, value in adapted.items() if value.requires_grad]
-    return torch.autograd.grad(
-        [adapted[name] for name in moved],
-        wanted,
-        [cotangents[name] for name in moved],
-        allow_unused=True,
-        materialize_grads=True,
-    )
-
-
-def _package(
-    leaves: Params,
-    rates: Params,
-    grads: tuple[Tensor, ...],
-    value: Tensor,
-    logits: Tensor,
-    query: Batch,
-) -> MetaGradient:
-    return MetaGradient(
-        init=dict(zip(leaves, grads[: len(leaves)], strict=True)),
-        learned=dict(zip(rates, grads[len(leaves) :], strict=True)),
-        loss=value.detach(),
-        accuracy=(logits.detach().argmax(-1) == query.labels).double().mean(),
-    )
