@@ -4,6 +4,7 @@ Torch is imported by the commands that need it, so that `--help` is quick.
 """
 
 import json
+import os
 import signal
 import sys
 import types
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import spikeshot
-from spikeshot.errors import ConfigError, SpikeshotError
+from spikeshot.errors import SpikeshotError
 
 if TYPE_CHECKING:
     from spikeshot.config import Config
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_INTERRUPTED = 130
+
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Recordings: folder or zip.")
@@ -34,19 +37,27 @@ DataOption = Annotated[
 def main() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(prog_name="spikeshot", standalone_mode=False)  # some versions: 130 at Ctrl-C
+        sys.stdout.flush()
     except SpikeshotError as error:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted.", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        code = _INTERRUPTED
+    except BrokenPipeError:  # the reader has gone; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # as a disk that is full where nothing better is said of it
+        _fail(f"{error}.", 2)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's usage errors have it
             raise
-        _fail(f"{error.format_message()} See `spikeshot --help`.", 2)
-    sys.exit(0)
+        message = str(error.format_message()).strip().rstrip(".")
+        if not message:  # no command was given: the help is on the screen
+            sys.exit(2)
+        _fail(f"{message}. See `spikeshot --help`.", 2)
+    if code == _INTERRUPTED:
+        _fail("interrupted.", _INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -123,13 +134,6 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run's best weights on many episodes, with a 95 % interval."""
-    from spikeshot.errors import nearest_hint
-
-    names = ("train", "val", "test")
-    if split not in names:
-        raise ConfigError(
-            f"--split is {split!r}{nearest_hint(split, names)}; expected train, val or test."
-        )
     from spikeshot import jobs
     from spikeshot.progress import RichListener, print_result
 
@@ -173,17 +177,23 @@ def show(run: RunArgument) -> None:
 
 
 class _StopSignal:
-    """True after the first SIGINT or SIGTERM; a second one ends the process at once."""
+    """True after the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Until the job first looks, while it only reads, the first one ends the command at once too.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = self._looked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: types.FrameType | None) -> None:
+        if not self._looked:
+            raise KeyboardInterrupt
         self._asked = True
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
 
     def __call__(self) -> bool:
+        self._looked = True
         return self._asked

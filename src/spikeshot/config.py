@@ -14,12 +14,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spikeshot.errors import ConfigError, nearest_hint
+from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class AugmentConfig(_Section):
@@ -55,7 +58,7 @@ class DataConfig(_Section):
     downsample: int = Field(2, ge=1, le=64)
     dt_us: int = Field(10_000, ge=1, le=10_000_000)
     bins: int = Field(10, ge=1, le=10_000)
-    start_us: int = Field(0, ge=0)
+    start_us: int = Field(0, ge=0, le=10_000_000_000)
     clip: int = Field(0, ge=0, le=255)
     first_image: int = Field(1, ge=1)
     augment: AugmentConfig = AugmentConfig()
@@ -189,7 +192,7 @@ class Config(_Section):
 
     name: str = "unnamed"
     about: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     threads: int = Field(0, ge=0, le=1024)
     engine: Literal["auto", "oracle"] = "auto"
     data: DataConfig = DataConfig()
@@ -223,9 +226,9 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises `ConfigError` for an unknown preset or key, a value out of range or unreadable YAML.
     """
-    raw = _parse(_source_text(source), source)
-    for override in overrides:
-        _override(raw, override)
+    raw = complete(parse_yaml(_source_text(source), source), Config().model_dump(mode="json"))
+    for text in overrides:
+        override(raw, text)
     return config_from_dict(raw, source)
 
 
@@ -237,11 +240,16 @@ def config_from_dict(raw: Mapping[str, Any], source: str) -> Config:
         raise ConfigError(f"{source}: " + _first_problem(error)) from None
 
 
+def config_from_yaml(text: str, source: str) -> Config:
+    """Return the checked configuration in YAML text, as `to_yaml` writes it."""
+    return config_from_dict(parse_yaml(text, source), source)
+
+
 def _source_text(source: str) -> str:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"{source}: cannot be read ({error}); expected a YAML file."
@@ -251,36 +259,8 @@ def _source_text(source: str) -> str:
             f"preset {source!r} is unknown{nearest_hint(source, preset_names())}; expected one of "
             f"{', '.join(preset_names())}, or a YAML file."
         )
-    return (resources.files("spikeshot") / "presets" / f"{source}.yaml").read_text()
-
-
-def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML ({error}).") from None
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{source}: holds a {type(raw).__name__}; expected `key: value` lines.")
-    return raw
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Set one `a.b.c=value` in the raw tree; the value is read as YAML."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override!r}: expected key=value, as in train.iterations=500.")
-    *sections, last = key.split(".")
-    node = raw
-    for section in sections:
-        node = node.setdefault(section, {})
-        if not isinstance(node, dict):
-            raise ConfigError(f"--set {override!r}: {section!r} holds a value, not a section.")
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML.") from None
+    preset = resources.files("spikeshot") / "presets" / f"{source}.yaml"
+    return preset.read_text(encoding="utf-8")
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -288,9 +268,12 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
-        hint = nearest_hint(str(problem["loc"][-1]), known)
+        known, name = _known_keys(problem["loc"][:-1]), str(problem["loc"][-1])
+        elsewhere = _places_of(name)  # a right name in the wrong section
+        hint = nearest_hint((elsewhere or [name])[0], elsewhere or known)
         return f"key {key!r} is unknown{hint}; expected one of {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key} is missing; expected a value."
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{key}: {message}." if key else f"{message}."
@@ -305,3 +288,15 @@ def _known_keys(path: tuple[int | str, ...]) -> list[str]:
         args = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, _Section)]
         model = args[0] if args else model
     return list(model.model_fields)
+
+
+def _places_of(name: str, model: type[BaseModel] = Config, at: str = "") -> list[str]:
+    """Return where in the tree a key `name` stands, as `train.iterations`."""
+    found = []
+    for key, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            found += _places_of(name, section, f"{at}{key}.")
+        elif key == name:
+            found.append(at + key)
+    return found

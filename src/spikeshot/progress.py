@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -65,7 +66,8 @@ class RichListener:
         self.meta_batch, self.total = config.train.meta_batch, config.train.iterations
         self._begin("meta-training", self.total, iteration)
         verb = "resumes at iteration" if iteration else "starts at iteration"
-        self.console.print(f"{config.name}: {recordings} recordings, {verb} {iteration}")
+        line = f"{config.name}: {recordings} recordings, {verb} {iteration}"
+        self.console.print(line, highlight=False, markup=False)
 
     def on_step(self, report: StepReport) -> None:
         """One meta-iteration is done."""
@@ -117,7 +119,7 @@ class RichListener:
             at = self.offset + self.done
             left = (now - self.started) / self.done * (self.total - at)
             line = f"{self.what} {at}/{self.total}  {note}  {left / 60:.1f} min left"
-            self.console.print(line, highlight=False)
+            self.console.print(line, highlight=False, markup=False)
 
 
 def print_result(result: dict[str, Any], run: Path) -> None:
@@ -126,7 +128,7 @@ def print_result(result: dict[str, Any], run: Path) -> None:
         f"{result['config']}: {result['ways']}-way {result['shots']}-shot, held-out "
         f"{result['split']} classes of {result['dataset']}"
     )
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for column in ("query accuracy", "mean %", "95 % interval"):
         table.add_column(column, justify="left" if column == "query accuracy" else "right")
     for label, key, ci in (
@@ -134,7 +136,8 @@ def print_result(result: dict[str, Any], run: Path) -> None:
         (f"after {result['inner_steps']} inner steps", "accuracy", "ci95"),
     ):
         table.add_row(label, f"{100 * result[key]:.2f}", f"± {100 * result[ci]:.2f}")
-    console = Console(width=None)
+    console = Console()
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     chance = 100 / result["ways"]
     minutes = f", {result['training_minutes']} min" if "training_minutes" in result else ""
@@ -142,6 +145,7 @@ def print_result(result: dict[str, Any], run: Path) -> None:
         f"{result['episodes']} episodes, chance {chance:.1f} %, {result['meta_gradient']} "
         f"meta-gradient, seed {result['seed']}{minutes}. Run: {run}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -151,11 +155,11 @@ def print_run(described: dict[str, Any]) -> None:
     console = Console()
     config: Config = described["config"]
     data, best, results = described["data"], described["best_validation"], described["results"]
-    table = Table(show_header=False, title=f"run {config.name}", title_justify="left")
-    table.add_row("about", config.about)
+    table = Table(show_header=False, title=escape(f"run {config.name}"), title_justify="left")
+    table.add_row("about", escape(config.about))
     table.add_row("seed", str(config.seed))
     table.add_row("corpus", f"{data.corpus} ({data.recordings} recordings)")
-    table.add_row("data", data.path or "simulated")
+    table.add_row("data", escape(data.path or "simulated"))
     table.add_row("data digest", data.digest)
     table.add_row("iterations", f"{described['iterations_done']} of {config.train.iterations}")
     if best:
@@ -170,4 +174,4 @@ def print_run(described: dict[str, Any]) -> None:
     else:
         table.add_row("result", "none yet")
     console.print(table)
-    console.print(config.to_yaml(), highlight=False, markup=False)
+    console.print(config.to_yaml(), highlight=False, markup=False, soft_wrap=True)

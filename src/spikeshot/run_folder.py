@@ -10,20 +10,22 @@
 Every file is written whole or not at all.
 """
 
+import contextlib
+import hashlib
 import json
+import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from spikeshot.config import Config, config_from_dict
+from spikeshot.config import Config, config_from_yaml, load_config
 from spikeshot.data.splits import MetaSplit
 from spikeshot.errors import RunError
 
@@ -50,22 +52,32 @@ class RunFolder:
     path: Path
 
     @staticmethod
-    def create(path: Path) -> "RunFolder":
-        """Make the folder of a new run; raises `RunError` if one is there or it cannot be made."""
-        if (path / CONFIG).exists():
+    def require_new(path: Path) -> None:
+        """Raise `RunError` unless `path` can become the folder of a new run; write nothing."""
+        try:
+            there = {file.name for file in path.iterdir()} if path.is_dir() else set()
+            parent = next(p for p in (path, *path.absolute().parents) if p.exists())
+        except OSError as error:
+            raise _unwritable(path, error.strerror) from error
+        if CONFIG in there:
             raise RunError(
                 f"run {path} already exists. Continue it with --resume, or choose another --out."
             )
-        if path.is_dir() and any(path.iterdir()):
+        if there - {DATA, "checkpoint"}:  # those two: a run killed before its first iteration
             raise RunError(f"{path} is a folder that holds other things; choose another --out.")
+        if not parent.is_dir():
+            raise _unwritable(path, f"{parent} is a file")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise _unwritable(path, f"no permission to write in {parent}")
+
+    @staticmethod
+    def create(path: Path) -> "RunFolder":
+        """Make the folder of a new run; raises `RunError` if one is there or it cannot be made."""
+        RunFolder.require_new(path)
         try:
             (path / "checkpoint").mkdir(parents=True, exist_ok=True)
-            (path / "checkpoint" / ".writable").touch()
-            (path / "checkpoint" / ".writable").unlink()
         except OSError as error:
-            raise RunError(
-                f"{path} cannot be written ({error.strerror}); choose another --out."
-            ) from error
+            raise _unwritable(path, error.strerror) from error
         return RunFolder(path)
 
     @staticmethod
@@ -80,25 +92,22 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write one file atomically; raises `RunError` when the disk refuses."""
         target = self.path / name
+        part = target.with_name(f".{target.name}.part")
         raw = content.encode() if isinstance(content, str) else content
         try:
-            with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as stream:
+            with part.open("wb") as stream:
                 stream.write(raw)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(stream.name, 0o644)
-            os.replace(stream.name, target)
+            part.replace(target)
         except OSError as error:
-            raise RunError(f"{target} cannot be written ({error.strerror}).") from error
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise _full(target, error) from error
 
     def config(self) -> Config:
         """Return the run's configuration."""
-        file = self.path / CONFIG
-        try:
-            raw = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"{file} cannot be read ({error}).") from error
-        return config_from_dict(raw, str(file))
+        return load_config(str(self.path / CONFIG))
 
     def write_data(self, record: DataRecord) -> None:
         """Write data.json."""
@@ -118,22 +127,27 @@ class RunFolder:
             split = MetaSplit.from_json(json.dumps(raw["split"]))
             return DataRecord(raw["corpus"], raw["path"], raw["digest"], raw["recordings"], split)
         except (KeyError, TypeError) as error:
-            raise RunError(f"{self.path / DATA} is damaged ({error!r} is missing).") from error
+            raise _damaged(self.path / DATA, error) from error
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
-        with (self.path / METRICS).open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+        try:
+            with (self.path / METRICS).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(json_ready(line)) + "\n")
+        except OSError as error:
+            raise _full(self.path / METRICS, error) from error
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of metrics.jsonl; a half-written last line is left out."""
+        """Yield the lines of metrics.jsonl, up to the first damaged or half-written one."""
         file = self.path / METRICS
         if file.exists():
-            for line in file.read_text().splitlines():
+            for line in file.read_bytes().splitlines():
                 try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
+                    metrics = json.loads(line)
+                    metrics["kind"], metrics["iteration"], metrics["accuracy"]
+                except (ValueError, TypeError, KeyError):
                     return
+                yield metrics
 
     def cut_metrics(self, iterations: int) -> None:
         """Drop the lines that a resumed run will write again (after `iterations`)."""
@@ -145,27 +159,97 @@ class RunFolder:
     ) -> None:
         """Write tensors with `about` as JSON in the metadata."""
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        self.write(name, save(whole, metadata={"spikeshot": json.dumps(about)}))
+        metadata = {"spikeshot": json.dumps(about), "digest": _digest(whole)}
+        self.write(name, save(whole, metadata=metadata))
 
-    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and what `write_tensors` said about them."""
+    def read_tensors(self, name: str, config: Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and what `write_tensors` said about them.
+
+        Raises `RunError` when they are damaged or were written with another configuration.
+        """
         file = self.path / name
         if not file.exists():
             raise RunError(f"{self.path} has no {name}: the run wrote none yet. Train it first.")
         try:
             with safe_open(file, "pt") as stored:
-                about = json.loads(stored.metadata()["spikeshot"])
-                return {key: stored.get_tensor(key) for key in stored.keys()}, about  # noqa: SIM118
+                metadata = stored.metadata()
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+            about = json.loads(metadata["spikeshot"])
+            written_with = about["config_yaml"]
+            digest = _digest(tensors)
+            if metadata.get("digest", digest) != digest:
+                raise ValueError("the numbers are not those that were written")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{file} is damaged ({error}).") from error
+            raise _damaged(file, error) from error
+        key = first_difference(config_from_yaml(written_with, str(file)), config)
+        if key:
+            raise RunError(
+                f"{file} was written by another configuration: {key}. Restore the run's "
+                "config.yaml, or start a new run with another --out."
+            )
+        return tensors, about
 
     def results(self) -> dict[str, Any] | None:
         """Return results.json, or None before the run ended."""
-        return self._json(RESULTS) if (self.path / RESULTS).exists() else None
+        if not (self.path / RESULTS).exists():
+            return None
+        results: dict[str, Any] = self._json(RESULTS)
+        try:
+            results["accuracy"], results["ci95"], results["episodes"], results["training_minutes"]
+        except (KeyError, TypeError) as error:
+            raise _damaged(self.path / RESULTS, error) from error
+        return results
 
     def _json(self, name: str) -> Any:
         file = self.path / name
         try:
-            return json.loads(file.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"{file} cannot be read ({error}).") from error
+            return json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise _damaged(file, error) from error
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hex digest of names and contents."""
+    h = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        h.update(name.encode())
+        h.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
+
+def json_ready(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with None for each NaN and infinity, which JSON does not have."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
+
+
+def first_difference(old: Config, new: Config) -> str:
+    """Return the first key that differs as `key is <new>, was <old>`, or `""`."""
+    return _first_difference(old.model_dump(mode="json"), new.model_dump(mode="json"), "")
+
+
+def _first_difference(old: Any, new: Any, at: str) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = (_first_difference(old[k], new[k], f"{at}.{k}" if at else k) for k in old)
+        return next(filter(None, inner), "")
+    return "" if old == new else f"{at} is {new!r}, was {old!r}"
+
+
+def _unwritable(path: Path, why: str | None) -> RunError:
+    return RunError(f"{path} cannot be written ({why}); choose another --out.")
+
+
+def _full(file: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{file} cannot be written ({error.strerror}); the files before it are whole. Make room, "
+        "then continue with --resume."
+    )
+
+
+def _damaged(file: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{file} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or train "
+        "again with another --out."
+    )

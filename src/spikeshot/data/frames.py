@@ -52,10 +52,10 @@ class FrameSpec:
         return w // self.downsample, h // self.downsample
 
 
-def bin_events(events: Events, sensor_size: tuple[int, int], spec: FrameSpec) -> NDArray[np.uint8]:
+def bin_events(events: Events, sensor_size: tuple[int, int], spec: FrameSpec) -> NDArray[np.int32]:
     """Return the frames `[T, 2, H, W]` of one recording."""
     owner = np.zeros(len(events), np.int64)
-    frames: NDArray[np.uint8] = _count(events, owner, 1, sensor_size, spec)[:, 0]
+    frames: NDArray[np.int32] = _count(events, owner, 1, sensor_size, spec)[:, 0]
     return frames
 
 
@@ -65,7 +65,7 @@ def bin_recordings(
     spec: FrameSpec,
     augmentation: Augmentation | None = None,
     rng: np.random.Generator | None = None,
-) -> NDArray[np.uint8]:
+) -> NDArray[np.int32]:
     """Return the frames `[T, B, 2, H, W]` of several recordings, each augmented on its own."""
     index = np.asarray(indices, np.int64)
     starts, stops = recordings.offsets[index], recordings.offsets[index + 1]
@@ -82,8 +82,8 @@ def _count(
     batch: int,
     sensor_size: tuple[int, int],
     spec: FrameSpec,
-) -> NDArray[np.uint8]:
-    """Count events into `[T, B, 2, H, W]`; counts stop at 255 (or at `clip`)."""
+) -> NDArray[np.int32]:
+    """Count events into `[T, B, 2, H, W]`; with `clip`, counts stop there."""
     left, top, _, _ = spec.window(sensor_size)
     width, height = spec.frame_size(sensor_size)
     column = (events["x"].astype(np.int64) - left) // spec.downsample
@@ -95,5 +95,6 @@ def _count(
     flat = (flat * height + row) * width + column
     shape = (spec.bins, batch, 2, height, width)
     counts = np.bincount(flat[inside], minlength=int(np.prod(shape)))
-    limit = min(spec.clip or 255, 255)
-    return np.minimum(counts, limit).astype(np.uint8).reshape(shape)
+    if spec.clip:
+        np.minimum(counts, spec.clip, out=counts)
+    return counts.astype(np.int32).reshape(shape)

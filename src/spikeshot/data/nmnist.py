@@ -5,6 +5,7 @@ polarity in the highest bit of byte 2, and a 23-bit timestamp in microseconds (O
 Frontiers in Neuroscience 9:437). The sensor is 34 x 34.
 """
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -22,6 +23,15 @@ CLASSES = tuple("0123456789")
 MAX_BYTES = 5 * 2_000_000
 """Longest file accepted: 2,000,000 events; the longest published recording has about 8,200."""
 
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # encrypted, or packed by a method unknown here
+    ValueError,  # names and numbers that cannot be
+    OSError,
+)
 _ENTRY = re.compile(r"(?:^|/)(Train|Test)/([0-9])/([0-9]+)\.bin$")
 _LAYOUT = "Train|Test/<digit>/<number>.bin"
 
@@ -58,9 +68,11 @@ def read_nmnist(path: Path) -> Recordings:
     """Read every recording under `path` (folder or zip), in the order of their names.
 
     A recording's origin is its MNIST image, as `train/00001` (numbers start at 1, as published).
-    Raises `DataError` for a missing path, a damaged or foreign zip and any bad recording.
+    Raises `DataError` for a missing path, a damaged or foreign zip, any bad recording and two
+    recordings of one image, which could stand in the support and in the query of one episode.
     """
-    samples, labels, origins = [], [], []
+    samples, labels = [], []
+    names: dict[str, str] = {}  # by origin
     for name, raw in _files(path):
         match = _ENTRY.search(name)
         if match is None:
@@ -68,33 +80,59 @@ def read_nmnist(path: Path) -> Recordings:
         part, digit, number = match.groups()
         samples.append(decode_bin(raw, f"{path}: {name}"))
         labels.append(int(digit))
-        origins.append(f"{part.lower()}/{number}")
+        origin = f"{part.lower()}/{int(number):05d}"
+        if origin in names:
+            raise DataError(
+                f"{path}: {name} and {names[origin]} are both recordings of MNIST image {origin}; "
+                "expected one. Remove the copy."
+            )
+        names[origin] = name
     if not samples:
         raise DataError(
             f"{path}: holds no {_LAYOUT}; expected N-MNIST's published layout. "
             "Point --data at the folder or zip that contains Train/ and Test/."
         )
-    return gather_recordings(samples, labels, CLASSES, origins, SENSOR_SIZE, where=f"{path}: ")
+    return gather_recordings(
+        samples,
+        labels,
+        CLASSES,
+        tuple(names),
+        SENSOR_SIZE,
+        names=[f"{path}: {name}" for name in names.values()],
+    )
 
 
 def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield (name with forward slashes, bytes) of each recording under `path`, by name."""
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; expected N-MNIST as folder or zip.")
-    if path.is_dir():
-        for file in sorted(path.rglob("*.bin")):
-            name = file.relative_to(path).as_posix()
-            if _ENTRY.search(name):
-                _check_size(file.stat().st_size, str(file))
-                yield name, file.read_bytes()
-        return
+        raise DataError(
+            f"{path}: no such file or folder; expected N-MNIST as folder or zip. Check --data."
+        )
+    yield from _files_of_folder(path) if path.is_dir() else _files_of_zip(path)
+
+
+def _files_of_folder(path: Path) -> Iterator[tuple[str, bytes]]:
+    found = {file.relative_to(path).as_posix(): file for file in path.rglob("*.bin")}
+    for name, file in sorted(found.items()):
+        if _ENTRY.search(name):
+            try:
+                _check_size(file.stat().st_size, f"{path}: {name}")
+                raw = file.read_bytes()
+            except OSError as error:
+                raise DataError(
+                    f"{path}: {name}: cannot be read ({error.strerror}). Fetch it again."
+                ) from error
+            yield name, raw
+
+
+def _files_of_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 if _ENTRY.search(info.filename):
                     _check_size(info.file_size, f"{path}: {info.filename}")
                     yield info.filename, archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    except _ZIP_ERRORS as error:
         raise DataError(
             f"{path}: not a readable zip ({error}); expected a folder or zip with {_LAYOUT}. "
             "Fetch it again."

@@ -70,14 +70,14 @@ def gather_recordings(
     origins: Sequence[str],
     sensor_size: tuple[int, int],
     *,
-    where: str = "",
+    names: Sequence[str] | None = None,
 ) -> Recordings:
     """Return `Recordings` from one event array per sample.
 
-    Raises `DataError` for a bad recording, named by its origin, with `where` in front.
+    Raises `DataError` for a bad recording, called by its name in `names` (default: its origin).
     """
-    for sample, origin in zip(samples, origins, strict=True):
-        check_events(sample, sensor_size, where + origin)
+    for sample, name in zip(samples, names or origins, strict=True):
+        check_events(sample, sensor_size, name)
     lengths = [len(s) for s in samples]
     return Recordings(
         events=np.concatenate(samples) if samples else np.empty(0, EVENT_DTYPE),

@@ -134,11 +134,14 @@ def meta_step(
             total[name] = total[name] + share if name in total else share
         loss += float(g.loss) / len(tasks)
         accuracy += float(g.accuracy) / len(tasks)
-    norm = float(torch.sqrt(sum((v.double().square().sum() for v in total.values()), _ZERO)))
+    squares = (total[name].double().square().sum() for name in sorted(total))
+    norm = float(torch.sqrt(sum(squares, _ZERO)))  # sorted: a resumed state has another order
     if outer.clip_norm and norm > outer.clip_norm:
         total = {name: value * (outer.clip_norm / norm) for name, value in total.items()}
     report = StepReport(state.iteration, loss, accuracy, norm)
-    return _adam(outer, state, total), report
+    after = _adam(outer, state, total)
+    _require_finite_state(after)
+    return after, report
 
 
 _ZERO = torch.zeros((), dtype=torch.float64)
@@ -182,9 +185,22 @@ def _require_finite(iteration: int, task: int, loss: Tensor, grads: Mapping[str,
     bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
     if torch.isfinite(loss) and not bad:
         return
-    what = f"the gradient of {bad[0]}" if bad else "every gradient still finite"
+    what = f"the gradient of {bad[0]} is not" if bad else "every gradient is"
     raise DivergenceError(
-        f"iteration {iteration}, task {task}: the query loss is {float(loss)} ({what} not finite). "
-        "Lower train.meta_lr or learn.rate, or set train.clip_norm; the last good checkpoint is "
-        "kept."
+        f"iteration {iteration}, task {task}: the query loss is {float(loss)} ({what} finite). "
+        f"{_REMEDY}"
     )
+
+
+def _require_finite_state(state: TrainState) -> None:
+    for name, value in _group(state.init, state.learned).items():
+        if not torch.isfinite(value).all():
+            raise DivergenceError(
+                f"iteration {state.iteration - 1}: its step makes {name} infinite or no number. "
+                f"{_REMEDY}"
+            )
+
+
+_REMEDY = (
+    "Lower train.meta_lr or learn.rate, or set train.clip_norm; the last good checkpoint is kept."
+)

@@ -1,0 +1,192 @@
+"""The loop of one run: steps, validations and checkpoints in their order, from any saved state.
+
+Whatever ends it (a stop, a kill, a full disk), the run folder then holds a state from which the
+loop goes on as if it had never ended.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import spikeshot
+from spikeshot.assemble import batches, build_outer_loop, start_state
+from spikeshot.config import Config
+from spikeshot.data.episodes import Episode, TaskSpace
+from spikeshot.errors import Interrupted
+from spikeshot.learn.meta_train import Learner, TrainState, meta_step
+from spikeshot.learn.prefetch import prefetch
+from spikeshot.learn.rules.rule import Params
+from spikeshot.learn.scoring import Score, score_episode
+from spikeshot.listener import Listener
+from spikeshot.run_folder import BEST, STATE, RunFolder
+from spikeshot.snn.network import Network
+from spikeshot.study.evaluate import evaluate_episodes
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: the state of training, and its best validation (-1: none yet)."""
+
+    state: TrainState
+    best_accuracy: float = -1.0
+    best_iteration: int = -1
+
+
+def first_progress(
+    config: Config, network: Network, learner: Learner, space: TaskSpace
+) -> Progress:
+    """Return the progress of a run that has not begun."""
+    return Progress(start_state(config, network, learner, space))
+
+
+def saved_progress(run: RunFolder, config: Config) -> Progress | None:
+    """Return the progress in the run's checkpoint, or None when it wrote none yet."""
+    if not (run.path / STATE).exists():
+        return None
+    tensors, about = run.read_tensors(STATE, config)
+    state = TrainState.from_tensors(about["iteration"], tensors)
+    return Progress(state, about["best_accuracy"], about["best_iteration"])
+
+
+def scorer(
+    learner: Learner, init: Params, learned: Params, space: TaskSpace, steps: int
+) -> Callable[[int], Score]:
+    """Return the function that scores the episode of an index."""
+
+    def score(index: int) -> Score:
+        support, query = batches(space.episode(index))
+        return score_episode(
+            learner.forward, learner.loss, init, learned, learner.rule, support, query, steps
+        )
+
+    return score
+
+
+class Training:
+    """One run in progress; `go` takes it to the last iteration."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunFolder,
+        learner: Learner,
+        spaces: Mapping[str, TaskSpace],
+        progress: Progress,
+        listener: Listener,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.config, self.run, self.learner = config, run, learner
+        self.spaces, self.listener, self.stop = spaces, listener, stop
+        self.outer = build_outer_loop(config)
+        self.progress = progress
+        self.validated = 0  # last iteration with a validation
+
+    def go(self) -> None:
+        """Train to the last iteration; a stop saves the state and raises `Interrupted`."""
+        t = self.config.train
+        done = self.progress.state.iteration
+        self.run.cut_metrics(done)
+        kept = self.run.metrics()
+        self.validated = max((m["iteration"] for m in kept if m["kind"] == "validation"), default=0)
+        self.listener.on_start(self.config, done, len(self.spaces["train"].recordings))
+        episodes = prefetch(self._episode, range(done * t.meta_batch, t.iterations * t.meta_batch))
+        try:
+            self._validate_if_due()  # where it was stopped between a step and its validation
+            while self.progress.state.iteration < t.iterations:
+                self._iterate([next(episodes) for _ in range(t.meta_batch)])
+                self._validate_if_due()
+                done = self.progress.state.iteration
+                if done % t.checkpoint_every == 0 or done == t.iterations:
+                    self.save()
+                if self.stop():
+                    self._interrupt()
+        except KeyboardInterrupt:
+            self._interrupt()
+        finally:
+            episodes.close()
+
+    def _interrupt(self) -> None:
+        self.save()
+        raise Interrupted(
+            f"stopped at iteration {self.progress.state.iteration}; the checkpoint is in "
+            f"{self.run.path}. Continue with --resume."
+        )
+
+    def _episode(self, index: int) -> Episode:
+        """Return training episode `index`, simulated in the first part of the run."""
+        limit = self.config.data.simulated.share * self.config.train.iterations
+        early = index // self.config.train.meta_batch < limit
+        return self.spaces["simulated" if early else "train"].episode(index)
+
+    def _iterate(self, episodes: list[Episode]) -> None:
+        start = time.perf_counter()
+        tasks = [batches(e) for e in episodes]
+        p = self.progress
+        state, report = meta_step(self.learner, self.outer, p.state, tasks)
+        self.run.append_metrics(
+            {
+                "kind": "train",
+                "iteration": state.iteration,
+                "loss": report.loss,
+                "accuracy": report.accuracy,
+                "grad_norm": report.grad_norm,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        self.progress = Progress(state, p.best_accuracy, p.best_iteration)
+        self.listener.on_step(report)
+
+    def _validate_if_due(self) -> None:
+        t, done = self.config.train, self.progress.state.iteration
+        if done > self.validated and (done % t.validate_every == 0 or done == t.iterations):
+            self._validate()
+            self.validated = done
+
+    def _validate(self) -> None:
+        start = time.perf_counter()
+        state = self.progress.state
+        init, learned = state.evaluated()
+        score = scorer(self.learner, init, learned, self.spaces["val"], self.learner.inner_steps)
+        result = evaluate_episodes(
+            score, range(self.config.train.validation_episodes), self._stop_between
+        )
+        best = result.accuracy > self.progress.best_accuracy
+        if best:
+            progress = Progress(state, result.accuracy, state.iteration)
+            self._save_best(init, learned, progress)
+            self.progress = progress
+        self.run.append_metrics(
+            {
+                "kind": "validation",
+                "iteration": state.iteration,
+                **asdict(result),
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        self.listener.on_validation(state.iteration, result, best)
+
+    def _stop_between(self, score: Score) -> None:
+        """End a validation that was asked to stop; a resumed run does it again."""
+        if self.stop():
+            self._interrupt()
+
+    def _save_best(self, init: Params, learned: Params, progress: Progress) -> None:
+        tensors = {f"init/{k}": v for k, v in init.items()}
+        tensors |= {f"learned/{k}": v for k, v in learned.items()}
+        self.run.write_tensors(BEST, tensors, self._about(progress))
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors = self.progress.state.tensors()
+        self.run.write_tensors(STATE, tensors, self._about(self.progress))
+
+    def _about(self, progress: Progress) -> dict[str, Any]:
+        return {
+            "version": spikeshot.__version__,
+            "iteration": progress.state.iteration,
+            "best_accuracy": progress.best_accuracy,
+            "best_iteration": progress.best_iteration,
+            "config_yaml": self.config.to_yaml(),
+            "frame_shape": list(self.spaces["train"].frame_shape),
+        }

@@ -1,0 +1,224 @@
+"""Frames: binning against a loop over the events; none inside the window is lost or doubled."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikeshot.data.augment import Augmentation
+from spikeshot.data.events import crop, downsample, make_events
+from spikeshot.data.frames import FrameSpec, bin_events, bin_recordings
+from spikeshot.data.recordings import gather_recordings
+from spikeshot.errors import ConfigError
+
+SENSOR = (12, 9)  # (width, height)
+EVENT = st.tuples(
+    st.integers(0, SENSOR[0] - 1),
+    st.integers(0, SENSOR[1] - 1),
+    st.integers(0, 400),
+    st.integers(0, 1),
+)
+RECORDING = st.lists(EVENT, min_size=1, max_size=60).map(
+    lambda rows: sorted(rows, key=lambda r: r[2])
+)
+
+
+@st.composite
+def specs(draw):
+    left, top = draw(st.integers(0, SENSOR[0] - 1)), draw(st.integers(0, SENSOR[1] - 1))
+    width = draw(st.integers(1, SENSOR[0] - left))
+    height = draw(st.integers(1, SENSOR[1] - top))
+    window = draw(st.sampled_from([None, (left, top, width, height)]))
+    side = min(window[2:]) if window else min(SENSOR)
+    return FrameSpec(
+        window,
+        downsample=draw(st.integers(1, side)),
+        dt_us=draw(st.integers(1, 150)),
+        bins=draw(st.integers(1, 6)),
+        start_us=draw(st.integers(0, 200)),
+        clip=draw(st.sampled_from([0, 0, 1, 3])),
+    )
+
+
+def count_by_loop(rows, spec):
+    """The definition, event by event: bin [start + i dt, start + (i + 1) dt), whole pixels only."""
+    left, top, width, height = spec.crop or (0, 0, *SENSOR)
+    frames = np.zeros((spec.bins, 2, height // spec.downsample, width // spec.downsample), int)
+    for x, y, t, p in rows:
+        for i in range(spec.bins):
+            begin = spec.start_us + i * spec.dt_us
+            column, row = (x - left) // spec.downsample, (y - top) // spec.downsample
+            on_frame = x >= left and y >= top and row < frames.shape[2] and column < frames.shape[3]
+            if begin <= t < begin + spec.dt_us and on_frame:
+                frames[i, p, row, column] += 1
+    return np.minimum(frames, spec.clip) if spec.clip else frames
+
+
+def events_of(rows):
+    return make_events(*zip(*rows, strict=True))
+
+
+def recordings_of(samples):
+    names = [f"r{i}" for i in range(len(samples))]
+    return gather_recordings(
+        [events_of(s) for s in samples], [0] * len(samples), "0", names, SENSOR
+    )
+
+
+@given(RECORDING, specs())
+@settings(max_examples=200)
+def test_each_event_lands_where_the_loop_puts_it(rows, spec):
+    frames = bin_events(events_of(rows), SENSOR, spec)
+    np.testing.assert_array_equal(frames, count_by_loop(rows, spec))
+    assert spec.frame_size(SENSOR) == (frames.shape[3], frames.shape[2])
+
+
+@given(RECORDING, st.integers(1, 5), st.integers(1, 120), st.integers(0, 100))
+def test_no_event_in_the_window_is_lost_or_doubled(rows, bins, dt_us, start_us):
+    spec = FrameSpec(dt_us=dt_us, bins=bins, start_us=start_us)
+    inside = sum(start_us <= t < start_us + bins * dt_us for _, _, t, _ in rows)
+    assert bin_events(events_of(rows), SENSOR, spec).sum() == inside
+
+
+def test_a_thousand_events_in_one_pixel_are_a_thousand():
+    rows = [(3, 4, t, 1) for t in range(1000)]
+    frames = bin_events(events_of(rows), SENSOR, FrameSpec(dt_us=1000, bins=1))
+    assert frames.max() == frames.sum() == 1000
+    clipped = bin_events(events_of(rows), SENSOR, FrameSpec(dt_us=1000, bins=1, clip=255))
+    assert clipped.max() == clipped.sum() == 255
+
+
+@given(RECORDING, st.integers(1, 3))
+def test_binning_a_cropped_coarse_recording_is_binning_with_that_crop(rows, factor):
+    window = (2, 1, 9, 6)  # both sides whole multiples of 1, 2 (height) and 3
+    spec = FrameSpec(window, factor, dt_us=100, bins=4)
+    moved = downsample(crop(events_of(rows), *window), factor)
+    size = spec.frame_size(SENSOR)
+    inside = moved[(moved["x"] < size[0]) & (moved["y"] < size[1])]
+    plain = FrameSpec(dt_us=100, bins=4)
+    np.testing.assert_array_equal(
+        bin_events(events_of(rows), SENSOR, spec), bin_events(inside, size, plain)
+    )
+
+
+@given(st.lists(RECORDING, min_size=1, max_size=4), st.data())
+@settings(max_examples=50)
+def test_a_batch_is_its_recordings_one_by_one(samples, data):
+    spec = data.draw(specs())
+    pick = data.draw(st.lists(st.integers(0, len(samples) - 1), min_size=1, max_size=6))
+    batch = bin_recordings(recordings_of(samples), pick, spec)
+    assert batch.shape[:3] == (spec.bins, len(pick), 2)
+    for place, i in enumerate(pick):
+        np.testing.assert_array_equal(batch[:, place], count_by_loop(samples[i], spec))
+
+
+@given(st.lists(RECORDING, min_size=1, max_size=4), st.integers(0, 401))
+def test_before_keeps_the_events_before_a_time(samples, t_us):
+    recordings = recordings_of(samples)
+    short = recordings.before(t_us)
+    for i, rows in enumerate(samples):
+        assert [tuple(e) for e in short[i].tolist()] == [row for row in rows if row[2] < t_us]
+    assert (short.labels, short.origins) == (recordings.labels, recordings.origins)
+
+
+@given(st.lists(RECORDING, min_size=1, max_size=4), st.data())
+def test_a_subset_holds_those_recordings_in_that_order(samples, data):
+    pick = data.draw(st.lists(st.integers(0, len(samples) - 1), max_size=5))
+    some = recordings_of(samples).subset(np.array(pick, np.int64))
+    assert [some[k].tolist() for k in range(len(pick))] == [samples[i] for i in pick]
+    assert some.origins == tuple(f"r{i}" for i in pick)
+
+
+def test_the_digest_tells_recordings_apart():
+    a = recordings_of([[(1, 1, 1, 1)], [(2, 2, 2, 0)]])
+    same = recordings_of([[(1, 1, 1, 1)], [(2, 2, 2, 0)]])
+    moved = recordings_of([[(1, 1, 1, 1), (2, 2, 2, 0)], [(2, 2, 2, 0)]])
+    other = recordings_of([[(1, 1, 1, 1)], [(2, 2, 2, 1)]])
+    assert a.digest == same.digest
+    assert len({a.digest, moved.digest, other.digest}) == 3
+
+
+@pytest.mark.parametrize(
+    "window", [(-1, 0, 5, 5), (0, 0, 13, 5), (8, 0, 5, 5), (0, 5, 5, 5), (0, 0, 0, 1)]
+)
+def test_a_crop_that_leaves_the_sensor_is_refused(window):
+    with pytest.raises(ConfigError, match=r"leaves the 12x9 sensor; expected"):
+        FrameSpec(window).frame_size(SENSOR)
+
+
+@pytest.mark.parametrize("factor", [0, 10])
+def test_a_downsampling_that_leaves_no_pixel_is_refused(factor):
+    with pytest.raises(ConfigError, match=f"downsample is {factor}; expected 1 to 9"):
+        FrameSpec(downsample=factor).frame_size(SENSOR)
+
+
+# --- augmentation --------------------------------------------------------------------------------
+
+
+def augmented(samples, seed=0, **amounts):
+    recordings = recordings_of(samples)
+    owner = np.repeat(np.arange(len(samples)), np.diff(recordings.offsets))
+    rng = np.random.default_rng(seed)
+    return Augmentation(**amounts).apply(recordings.events, owner, len(samples), SENSOR, rng)
+
+
+@given(st.lists(RECORDING, min_size=1, max_size=3))
+def test_no_augmentation_changes_nothing(samples):
+    events, owner = augmented(samples)
+    assert events.tolist() == [row for rows in samples for row in rows]
+    assert owner.tolist() == [i for i, rows in enumerate(samples) for _ in rows]
+
+
+@given(st.integers(0, 1000))
+def test_a_shift_moves_a_whole_recording_by_one_step_within_its_bound(seed):
+    rows = [(x, y, 10 * x + y, 1) for x in range(4, 7) for y in range(4, 6)]
+    events, owner = augmented([rows, rows], seed, shift_px=2)
+    steps = []
+    for i in range(2):
+        mine = events[owner == i]
+        moves = {(int(e["x"]) - t // 10, int(e["y"]) - t % 10) for e in mine for t in [int(e["t"])]}
+        assert len(mine) == 6
+        assert len(moves) == 1  # one shift per recording
+        steps.append(moves.pop())
+    assert all(abs(dx) <= 2 and abs(dy) <= 2 for dx, dy in steps)
+
+
+def test_shifts_reach_both_bounds_and_differ_between_recordings():
+    rows = [(5, 4, 0, 1)]
+    events, _ = augmented([rows] * 400, shift_px=2)
+    assert set(events["x"].tolist()) == {3, 4, 5, 6, 7}
+    assert set(events["y"].tolist()) == {2, 3, 4, 5, 6}
+
+
+def test_a_rotation_keeps_the_centre_and_turns_by_its_angle():
+    """About the centre (5.5, 4) a point at distance 4 moves to 4 (cos a, sin a), |a| <= 90."""
+    events, _ = augmented([[(10, 4, 0, 1)]] * 300, rotate_deg=90)
+    x, y = events["x"] - 5.5, events["y"] - 4.0
+    assert np.abs(np.hypot(x, y) - 4.5).max() < 0.75  # rounding to whole pixels
+    assert y.max() == 4
+    assert y.min() == -4
+    assert x.min() >= -0.5
+
+
+def test_events_that_leave_the_sensor_are_dropped():
+    corner = [(0, 0, 0, 1)]
+    events, owner = augmented([corner] * 200, shift_px=3)
+    assert 10 < len(events) < 190
+    assert len(owner) == len(events)
+
+
+def test_drop_takes_a_share_between_nothing_and_its_bound():
+    rows = [(5, 4, t, 1) for t in range(2000)]
+    _, owner = augmented([rows] * 40, drop=0.4)
+    kept = np.bincount(owner) / 2000
+    assert kept.min() > 0.6 - 0.05  # five standard deviations of a binomial share
+    assert kept.max() > 0.9  # each recording draws its own share
+    assert kept.min() < 0.7
+
+
+def test_jitter_has_the_given_standard_deviation_and_stays_positive():
+    rows = [(5, 4, 100_000, 1)] * 4000
+    events, _ = augmented([rows], jitter_us=1000)
+    assert np.std(events["t"]) == pytest.approx(1000, rel=0.06)
+    early, _ = augmented([[(5, 4, 0, 1)] * 100], jitter_us=1000)
+    assert early["t"].min() == 0

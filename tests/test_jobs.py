@@ -1,0 +1,258 @@
+"""Jobs as functions: what they tell, what they measure, and on which recordings."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fakes import TINY, fake_files, write_zip
+from spikeshot import jobs
+from spikeshot.assemble import load_source, resize_readout, task_space
+from spikeshot.config import Config
+from spikeshot.data.augment import Augmentation
+from spikeshot.data.corpora import CORPORA, Corpus
+from spikeshot.data.nmnist import read_nmnist
+from spikeshot.data.splits import MetaSplit, split_origins
+from spikeshot.errors import ConfigError, Interrupted
+from spikeshot.learn.scoring import Score
+from spikeshot.listener import Silent
+from spikeshot.run_folder import RunFolder
+from spikeshot.training import Training
+
+
+class Ears(Silent):
+    """A listener that keeps what it hears."""
+
+    def __init__(self):
+        self.started, self.steps, self.validations, self.scores = [], [], [], []
+
+    def on_start(self, config, iteration, recordings):
+        self.started.append((config.name, iteration, recordings))
+
+    def on_step(self, report):
+        self.steps.append(report)
+
+    def on_validation(self, iteration, result, best):
+        self.validations.append((iteration, result.accuracy, best))
+
+    def on_episode(self, score):
+        self.scores.append(score)
+
+
+def tiny(**changes):
+    return Config.model_validate(TINY | changes)
+
+
+@pytest.fixture
+def simulated(monkeypatch, fake_recordings, tmp_path):
+    """`digits` made of the real recordings' images and of 60 others."""
+    more = {n.replace("/00", "/05"): raw for n, raw in fake_files().items() if "Train" in n}
+    recordings = read_nmnist(write_zip(tmp_path / "simulated.zip", fake_files() | more))
+    stand_in = Corpus("digits", "a stand-in", False, lambda request: recordings)
+    monkeypatch.setitem(CORPORA, "digits", stand_in)
+    return recordings
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def test_a_listener_hears_all_of_a_training(tmp_path, fake_zip):
+    ears = Ears()
+    jobs.train(tiny(), tmp_path / "run", data=fake_zip, listener=ears)
+    assert ears.started == [("tiny", 0, 140)]
+    assert [r.iteration for r in ears.steps] == [0, 1, 2, 3, 4, 5]
+    assert [v[0] for v in ears.validations] == [3, 6]
+    best = -1.0
+    for _, accuracy, is_best in ears.validations:
+        assert is_best == (accuracy > best)
+        best = max(best, accuracy)
+    lines = list(RunFolder.open(tmp_path / "run").metrics())
+    assert [m["loss"] for m in lines if m["kind"] == "train"] == [r.loss for r in ears.steps]
+
+
+def test_training_learns_what_can_be_learned(tmp_path, fake_zip):
+    """The digits of the made-up recordings lie in different places: far above chance, 1 in 3."""
+    changed = {"iterations": 120, "validate_every": 120, "test_episodes": 40}
+    config = tiny(
+        network=TINY["network"] | {"layers": [{"units": 8, "kernel": 3, "pool": 2}]},
+        train=TINY["train"] | changed | {"meta_lr": 0.01, "rates_lr": 0.05},
+    )
+    result = jobs.train(config, tmp_path / "run", data=fake_zip)
+    assert result["accuracy"] - result["ci95"] > 0.8
+    assert result["accuracy_before"] < 0.6
+
+
+def test_only_training_is_augmented(tmp_path, fake_zip, simulated, monkeypatch):
+    made = []
+
+    def spy(*arguments, **options):
+        space = task_space(*arguments, **options)
+        made.append((space.split, space.augmentation))
+        return space
+
+    monkeypatch.setattr(jobs, "task_space", spy)
+    augment = {"shift_px": 2, "drop": 0.1, "jitter_us": 1000}
+    data = TINY["data"] | {"augment": augment, "simulated": {"share": 0.5}}
+    jobs.train(tiny(data=data), tmp_path / "run", data=fake_zip)
+    light = Augmentation(shift_px=2, drop=0.1, jitter_us=1000)
+    assert {split: given for split, given in made if given} == {"train": light}
+    assert made.count(("train", light)) == 2  # real and simulated
+    assert made.count(("val", None)) == 1
+    assert made.count(("test", None)) == 2  # checked before training, drawn from after it
+
+
+def test_the_split_of_recordings_is_stored_and_is_what_training_drew_from(tiny_run, fake_zip):
+    record = RunFolder.open(tiny_run).data()
+    record.split.require_disjoint()
+    assert record.path == str(fake_zip)
+    assert record.split == load_source(tiny(), fake_zip).split
+
+
+def test_resume_draws_from_the_stored_split(tiny_run, fake_recordings, tmp_path, monkeypatch):
+    """Another release may shuffle otherwise: what a run held out must stay held out."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    folder = RunFolder.open(run)
+    record = folder.data()
+    shuffled = split_origins(fake_recordings, (0.64, 0.16, 0.2), seed=1)
+    assert shuffled != record.split.origins
+    folder.write_data(replace(record, split=MetaSplit(record.split.classes, shuffled)))
+    seen = {}
+    monkeypatch.setattr(Training, "go", lambda self: seen.update(self.spaces))
+    jobs.train(tiny(), run, resume=True)
+    for name in ("train", "val"):
+        drawn = {i for members in seen[name].members.values() for i in members}
+        assert {fake_recordings.origins[i] for i in drawn} == shuffled[name]
+
+
+# --- simulated recordings before real ones -------------------------------------------------------
+
+
+def test_simulated_training_never_shows_a_held_out_image(simulated, fake_zip):
+    config = tiny(data=TINY["data"] | {"simulated": {"share": 0.5}})
+    source = load_source(config, fake_zip)
+    real = load_source(tiny(), fake_zip)
+    for held_out in ("val", "test"):
+        assert source.split.origins[held_out] == real.split.origins[held_out]
+    space = task_space(config, source.simulated, source.split, "train")
+    shown = {space.recordings.origins[i] for m in space.members.values() for i in m}
+    held = source.split.origins["val"] | source.split.origins["test"]
+    assert not shown & held
+    assert len(shown) > len(real.split.origins["train"])  # with images that were never recorded
+    assert all(origin.startswith("train/") for origin in shown)
+
+
+def test_simulated_training_can_start_at_an_image(simulated, fake_zip):
+    config = tiny(data=TINY["data"] | {"simulated": {"share": 0.5, "first_image": 5000}})
+    numbers = [
+        int(o.removeprefix("train/")) for o in load_source(config, fake_zip).simulated.origins
+    ]
+    assert min(numbers) >= 5000
+    assert len(numbers) == 130
+
+
+def test_the_first_share_of_the_episodes_is_simulated(simulated, tmp_path, fake_zip, monkeypatch):
+    changed = TINY["train"] | {"iterations": 4, "meta_batch": 2}
+    config = tiny(data=TINY["data"] | {"simulated": {"share": 0.5}}, train=changed)
+    drawn = []
+    original = Training._episode
+
+    def spy(self, index):
+        episode = original(self, index)
+        same = {
+            name: all((space.episode(index).query == episode.query).flatten())
+            for name, space in self.spaces.items()
+            if name != "val"
+        }
+        drawn.append((index, same))
+        return episode
+
+    monkeypatch.setattr(Training, "_episode", spy)
+    jobs.train(config, tmp_path / "run", data=fake_zip)
+    assert [index for index, _ in drawn] == list(range(8))
+    assert [same["simulated"] for _, same in drawn] == [True] * 4 + [False] * 4
+    assert [same["train"] for _, same in drawn] == [False] * 4 + [True] * 4
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def test_mean_and_interval_are_those_of_the_episodes(tiny_run):
+    """95 % interval of a mean: 1.96 s / sqrt(n), with s the sample's standard deviation."""
+    ears = Ears()
+    found = jobs.evaluate(tiny_run, episodes=7, listener=ears)
+    for name, key in (("accuracy", "after"), ("accuracy_before", "before")):
+        values = np.array([getattr(s, key) for s in ears.scores])
+        assert len(values) == 7
+        assert found[name] == pytest.approx(values.mean())
+        ci = found["ci95" if name == "accuracy" else "ci95_before"]
+        assert ci == pytest.approx(1.96 * values.std(ddof=1) / math.sqrt(7))
+
+
+def test_evaluation_draws_only_from_the_classes_and_recordings_of_its_split(tiny_run, fake_zip):
+    source = load_source(tiny(), fake_zip)
+    for split in ("train", "val", "test"):
+        found = jobs.evaluate(tiny_run, split=split, episodes=2)
+        assert found["recordings"] == len(source.split.origins[split])
+        assert found["split"] == split
+
+
+def test_recordings_that_the_run_has_never_seen_count_as_test(tiny_run, tmp_path):
+    more = write_zip(tmp_path / "more.zip", fake_files(20))
+    split = RunFolder.open(tiny_run).data().split
+    used = split.origins["train"] | split.origins["val"]
+    free = set(read_nmnist(more).origins) - used
+    assert len(free) >= 30 + 50
+    found = jobs.evaluate(tiny_run, episodes=2, data=more)
+    assert found["recordings"] == len(free)
+
+
+def test_more_ways_than_in_training_start_without_a_preference(tiny_run):
+    """Before adaptation every way's logit is the same, so the first class gets every query."""
+    found = jobs.evaluate(tiny_run, episodes=3, ways=8, queries=2)
+    assert found["accuracy_before"] == 1 / 8
+
+
+def test_a_readout_for_other_ways_has_the_mean_row_in_every_row():
+    params = {
+        "layer0.weight": torch.ones(2),
+        "readout.weight": torch.tensor([[1.0, 2.0], [3.0, 6.0]]),
+        "readout.bias": torch.tensor([1.0, -3.0]),
+    }
+    resized = resize_readout(params, 3)
+    assert resized["readout.weight"].tolist() == [[2.0, 4.0]] * 3
+    assert resized["readout.bias"].tolist() == [-1.0] * 3
+    assert resized["layer0.weight"] is params["layer0.weight"]
+    assert resize_readout(params, 2) == params
+
+
+def test_a_loss_that_is_not_finite_is_null_in_json(tiny_run, monkeypatch):
+    monkeypatch.setattr("spikeshot.training.score_episode", lambda *a: Score(0.5, 0.25, math.nan))
+    found = jobs.evaluate(tiny_run, episodes=2)
+    assert found["loss"] is None
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_an_unknown_split_is_refused(tiny_run):
+    with pytest.raises(ConfigError, match=r"'trian' \(did you mean 'train'\?\); expected one of"):
+        jobs.evaluate(tiny_run, split="trian")
+
+
+def test_an_evaluation_that_is_stopped_leaves_the_run_as_it_was(tiny_run):
+    before = {f: f.read_bytes() for f in tiny_run.rglob("*") if f.is_file()}
+    ears = Ears()
+    with pytest.raises(Interrupted, match="the run is as it was"):
+        jobs.evaluate(tiny_run, episodes=9, listener=ears, stop=lambda: len(ears.scores) == 2)
+    assert len(ears.scores) == 2
+    assert {f: f.read_bytes() for f in tiny_run.rglob("*") if f.is_file()} == before
+
+
+def test_describe_says_what_show_shows(tiny_run):
+    found = jobs.describe(tiny_run)
+    assert found["config"] == tiny()
+    assert found["iterations_done"] == 6
+    assert found["data"].recordings == 140
+    assert found["best_validation"]["accuracy"] == found["results"]["best_validation_accuracy"]
