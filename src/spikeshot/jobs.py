@@ -26,6 +26,7 @@ from spikeshot.assemble import (
     task_space,
 )
 from spikeshot.config import Config
+from spikeshot.data.corpora import CORPORA
 from spikeshot.data.episodes import Task, TaskSpace
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
@@ -149,7 +150,9 @@ def evaluate(
     """Evaluate the best weights of run `out` on a meta-split; return one JSON-ready dictionary.
 
     Recordings that the run has never seen count as test recordings. `corpus` and `data` take
-    recordings from elsewhere than the run did. `recordings` skips loading when they are at hand.
+    recordings from elsewhere than the run did; with `data` alone, a run that was trained on
+    simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
+    hand.
     """
     listener = listener or Silent()
     if split not in SPLITS:
@@ -160,7 +163,7 @@ def evaluate(
     config, record = run.config(), run.data()
     _prepare_process(config)
     tensors, about = run.read_tensors(BEST, config)
-    corpus = corpus or record.corpus
+    corpus = corpus or _corpus_of(record.corpus, data)
     if corpus == record.corpus and data is None and record.path:
         data = Path(record.path)
     if recordings is None:
@@ -205,6 +208,12 @@ def evaluate(
         "iteration": about["iteration"],
         "version": spikeshot.__version__,
     }
+
+
+def _corpus_of(trained_on: str, data: Path | None) -> str:
+    """Return the corpus to evaluate on: the run's, or the real one when the run's reads no data."""
+    reads_data = trained_on not in CORPORA or CORPORA[trained_on].needs_path
+    return trained_on if data is None or reads_data else "nmnist"
 
 
 def describe(out: Path) -> dict[str, Any]:
