@@ -74,6 +74,23 @@ def test_a_listener_hears_all_of_a_training(tmp_path, fake_zip):
     assert [m["loss"] for m in lines if m["kind"] == "train"] == [r.loss for r in ears.steps]
 
 
+def test_strategy_and_engine_change_no_loss_but_by_rounding(tmp_path, fake_zip):
+    """Six steps of training by every way to the same exact meta-gradient, in float32."""
+    losses = {}
+    for name, learn, engine in (
+        ("split", {}, "auto"),
+        ("remat", {"strategy": "remat", "micro_batch": 4}, "auto"),
+        ("double_backward", {"strategy": "double_backward"}, "auto"),
+        ("oracle", {}, "oracle"),
+    ):
+        config = tiny(learn=TINY["learn"] | learn, engine=engine)
+        ears = Ears()
+        jobs.train(config, tmp_path / name, data=fake_zip, listener=ears)
+        losses[name] = [report.loss for report in ears.steps]
+    for name in ("remat", "double_backward", "oracle"):
+        assert losses[name] == pytest.approx(losses["split"], rel=1e-3)
+
+
 def test_training_learns_what_can_be_learned(tmp_path, fake_zip):
     """The digits of the made-up recordings lie in different places: far above chance, 1 in 3."""
     changed = {"iterations": 120, "validate_every": 120, "test_episodes": 40}
@@ -208,6 +225,14 @@ def test_recordings_that_the_run_has_never_seen_count_as_test(tiny_run, tmp_path
     assert len(free) >= 30 + 50
     found = jobs.evaluate(tiny_run, episodes=2, data=more)
     assert found["recordings"] == len(free)
+
+
+def test_a_simulated_learner_is_put_to_the_real_recordings_given(simulated, tmp_path, fake_zip):
+    jobs.train(tiny(data=TINY["data"] | {"corpus": "digits"}), tmp_path / "run")
+    found = jobs.evaluate(tmp_path / "run", episodes=3, data=fake_zip)
+    assert found["dataset"] == "nmnist"
+    assert found["data_digest"] == read_nmnist(fake_zip).digest
+    assert jobs.evaluate(tmp_path / "run", episodes=3)["dataset"] == "digits"
 
 
 def test_more_ways_than_in_training_start_without_a_preference(tiny_run):

@@ -159,6 +159,8 @@ def build_learner(config: Config, network: Network) -> Learner:
         rule,
         learn.inner_steps,
         learn.meta_gradient,
+        learn.strategy,
+        learn.micro_batch,
     )
 
 

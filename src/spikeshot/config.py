@@ -162,13 +162,19 @@ class TaskConfig(_Section):
 
 
 class LearnConfig(_Section):
-    """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps."""
+    """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps.
+
+    `strategy` and `micro_batch` (query samples per pass, 0: all) trade memory for time and change
+    no number but by rounding (`learn/meta_gradient.py`).
+    """
 
     rule: str = "sgd"
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor"] = "fixed"
     inner_steps: int = Field(1, ge=1, le=1000)
     meta_gradient: Literal["exact", "first_order"] = "exact"
+    strategy: Literal["split", "remat", "double_backward"] = "split"
+    micro_batch: int = Field(0, ge=0)
 
 
 class TrainConfig(_Section):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spikeshot.errors import DivergenceError
-from spikeshot.learn.meta_gradient import MetaGradientKind, meta_gradient
+from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -28,6 +28,8 @@ class Learner:
     rule: Rule
     inner_steps: int
     meta_gradient: MetaGradientKind = "exact"
+    strategy: Strategy = "split"
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def meta_step(
             query,
             learner.inner_steps,
             learner.meta_gradient,
+            strategy=learner.strategy,
+            micro_batch=learner.micro_batch,
         )
         grads = _group(g.init, g.learned)
         _require_finite(state.iteration, number, g.loss, grads)
