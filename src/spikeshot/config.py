@@ -133,7 +133,7 @@ class InitConfig(_Section):
 
     activity: float = Field(0.288, gt=0, lt=1)
     drive_std: float = Field(1.0, gt=0)
-    readout_std: float = Field(1.0, ge=0)
+    readout_std: float = Field(0.1, ge=0)
 
 
 class NetworkConfig(_Section):

@@ -22,7 +22,7 @@ def init_params(
     generator: torch.Generator,
     activity: float = 0.288,
     drive_std: float = 1.0,
-    readout_std: float = 1.0,
+    readout_std: float = 0.1,
 ) -> dict[str, Tensor]:
     """Return a parameter tree fitted to `frames` `[T, B, C, H, W]`, in their dtype and device.
 
