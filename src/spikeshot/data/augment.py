@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spikeshot.data.event_kernels import keep_moved
 from spikeshot.data.events import Events
 
 
@@ -38,36 +39,29 @@ class Augmentation:
         Events that leave the sensor are dropped. Timestamps may come out of order: only binning,
         which does not mind, comes after.
         """
-        x, y = self._move(events, owner, batch, sensor_size, rng)
-        keep = (x >= 0) & (x < sensor_size[0]) & (y >= 0) & (y < sensor_size[1])
+        maps = self._draw_maps(batch, sensor_size, rng)
+        dropped = np.empty(0, np.bool_)
         if self.drop:
             share = rng.uniform(0, self.drop, batch)
-            keep &= rng.random(len(events)) >= share[owner]
-        changed = events[keep]
-        changed["x"], changed["y"] = x[keep], y[keep]
+            dropped = rng.random(len(events)) < share[owner]
+        moved, owners = np.empty_like(events), np.empty_like(owner)
+        kept = keep_moved(events, owner, maps, dropped, *sensor_size, moved, owners)
+        changed = moved[:kept]
         if self.jitter_us:
-            noise = rng.normal(0, self.jitter_us, len(changed))
+            noise = rng.normal(0, self.jitter_us, kept)
             changed["t"] = np.maximum(changed["t"] + np.rint(noise).astype(np.int64), 0)
-        return changed, owner[keep]
+        return changed, owners[:kept]
 
-    def _move(
-        self,
-        events: Events,
-        owner: NDArray[np.int64],
-        batch: int,
-        sensor_size: tuple[int, int],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the pixel of each event after an affine map drawn for its recording."""
+    def _draw_maps(
+        self, batch: int, sensor_size: tuple[int, int], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Return one affine map about the sensor's centre per recording, `[batch, 6]`."""
         angle = np.deg2rad(rng.uniform(-self.rotate_deg, self.rotate_deg, batch))
         size = 1 + rng.uniform(-self.scale, self.scale, (2, batch))
         shear = rng.uniform(-self.shear, self.shear, batch)
         shift = rng.uniform(-self.shift_px, self.shift_px, (2, batch))
         cos, sin = np.cos(angle), np.sin(angle)
-        centre_x, centre_y = (sensor_size[0] - 1) / 2, (sensor_size[1] - 1) / 2
         a, b = size[0] * cos, size[0] * (shear * cos - sin)
         c, d = size[1] * sin, size[1] * (shear * sin + cos)
-        dx, dy = events["x"] - centre_x, events["y"] - centre_y
-        x = a[owner] * dx + b[owner] * dy + centre_x + shift[0][owner]
-        y = c[owner] * dx + d[owner] * dy + centre_y + shift[1][owner]
-        return np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+        e, f = (shift[k] + (sensor_size[k] - 1) / 2 for k in (0, 1))
+        return np.stack([a, b, c, d, e, f], axis=1)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeshot.data.augment import Augmentation
+from spikeshot.data.event_kernels import count
 from spikeshot.data.events import Events
 from spikeshot.data.recordings import Recordings
 from spikeshot.errors import ConfigError
@@ -86,15 +87,8 @@ def _count(
     """Count events into `[T, B, 2, H, W]`; with `clip`, counts stop there."""
     left, top, _, _ = spec.window(sensor_size)
     width, height = spec.frame_size(sensor_size)
-    column = (events["x"].astype(np.int64) - left) // spec.downsample
-    row = (events["y"].astype(np.int64) - top) // spec.downsample
-    time = (events["t"] - spec.start_us) // spec.dt_us
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    inside &= (time >= 0) & (time < spec.bins)
-    flat = (time * batch + owner) * 2 + events["p"]
-    flat = (flat * height + row) * width + column
-    shape = (spec.bins, batch, 2, height, width)
-    counts = np.bincount(flat[inside], minlength=int(np.prod(shape)))
+    counts = np.zeros((spec.bins, batch, 2, height, width), np.int32)
+    count(events, owner, left, top, spec.downsample, spec.start_us, spec.dt_us, counts)
     if spec.clip:
         np.minimum(counts, spec.clip, out=counts)
-    return counts.astype(np.int32).reshape(shape)
+    return counts
