@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeshot.data.augment import Augmentation
+from spikeshot.data.augment import Augmentation, turn
 from spikeshot.data.episodes import Task, TaskSpace, plan_episode
 from spikeshot.data.frames import FrameSpec, bin_events
 from spikeshot.data.splits import (
@@ -274,3 +274,42 @@ def test_the_smallest_classes_still_give_disjoint_plans():
     for seed in range(50):
         plan = plan_episode(classes, members, Task(4, 1, 1), np.random.default_rng(seed))
         assert not set(plan.support.flat) & set(plan.query.flat)
+
+
+def test_symmetry_turns_support_and_query_of_a_class_alike(space):
+    """Every part of every class is some symmetry of what it is without, the same in both sets."""
+    plain, turned = space(), space(augmentation=Augmentation(symmetry=0.7))
+    symmetries = set()
+    for index in range(12):
+        a, b = plain.episode(index), turned.episode(index)
+        half = a.support.shape[-1] // 2
+        for way in range(5):
+            for part in (slice(0, half), slice(half, 2 * half)):
+                options = [
+                    s
+                    for s in range(8)
+                    if all(
+                        torch.equal(
+                            torch.from_numpy(turn(x[:, n][..., part].numpy(), s).copy()),
+                            y[:, n][..., part],
+                        )
+                        for x, y, n in (
+                            (a.support, b.support, a.support_labels == way),
+                            (a.query, b.query, a.query_labels == way),
+                        )
+                    )
+                ]
+                assert len(options) == 1
+                symmetries.add(options[0])
+    assert symmetries == set(range(8))
+
+
+def test_the_eight_symmetries_of_the_square_are_all_different_and_undone_by_one_another():
+    picture = np.arange(9, dtype=np.int32).reshape(3, 3)
+    seen = {turn(picture, s).tobytes() for s in range(8)}
+    assert len(seen) == 8
+    assert np.array_equal(turn(picture, 0), picture)
+    for s in range(8):
+        assert picture.tobytes() in {turn(turn(picture, s), back).tobytes() for back in range(8)}
+    oblong = np.arange(6, dtype=np.int32).reshape(2, 3)
+    assert {turn(oblong, s).shape for s in range(8)} == {(2, 3)}

@@ -34,6 +34,7 @@ class AugmentConfig(_Section):
     shear: float = Field(0.0, ge=0, lt=1)
     drop: float = Field(0.0, ge=0, lt=1)
     jitter_us: float = Field(0.0, ge=0, le=1_000_000)
+    symmetry: float = Field(0.0, ge=0, le=1)
 
 
 class SimulatedConfig(_Section):

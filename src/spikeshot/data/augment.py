@@ -1,4 +1,4 @@
-"""Light augmentation of event recordings, for meta-training only."""
+"""Light augmentation of event recordings and of classes, for meta-training only."""
 
 from dataclasses import dataclass
 
@@ -17,6 +17,10 @@ class Augmentation:
     largest rotation in degrees, relative change of size and shear, about the sensor's centre.
     `drop`: largest share of events dropped. `jitter_us`: standard deviation of the noise on
     timestamps, in microseconds.
+
+    `symmetry` makes new classes: the probability that, in one episode, a part of a class is shown
+    mirrored or turned by a right angle, in support and query alike (as is usual with Omniglot's
+    characters since Santoro et al. 2016).
     """
 
     shift_px: float = 0.0
@@ -25,6 +29,14 @@ class Augmentation:
     shear: float = 0.0
     drop: float = 0.0
     jitter_us: float = 0.0
+    symmetry: float = 0.0
+
+    def draw_symmetries(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Return a symmetry of the square for every (class, part): 0 to 7, 0 changes nothing."""
+        turned = rng.random(shape) < self.symmetry
+        return np.where(turned, rng.integers(1, 8, shape), 0)
 
     def apply(
         self,
@@ -65,3 +77,18 @@ class Augmentation:
         c, d = size[1] * sin, size[1] * (shear * sin + cos)
         e, f = (shift[k] + (sensor_size[k] - 1) / 2 for k in (0, 1))
         return np.stack([a, b, c, d, e, f], axis=1)
+
+
+def turn(frames: NDArray[np.int32], symmetry: int) -> NDArray[np.int32]:
+    """Return frames `[..., H, W]` under a symmetry of the square (0 to 7).
+
+    The lowest bit mirrors along x; the others turn by 0 to 3 right angles, where H = W, or else by
+    0 or 2.
+    """
+    if symmetry & 1:
+        frames = frames[..., ::-1]
+    angles = symmetry >> 1
+    if frames.shape[-1] != frames.shape[-2]:
+        angles &= 2
+    turned: NDArray[np.int32] = np.rot90(frames, angles, axes=(-2, -1))
+    return turned

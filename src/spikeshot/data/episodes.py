@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikeshot.data.augment import Augmentation
+from spikeshot.data.augment import Augmentation, turn
 from spikeshot.data.frames import FrameSpec, bin_recordings
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import DataError
 
-_PLAN, _AUGMENT = 0, 1  # independent random streams of one episode
+_PLAN, _AUGMENT, _SYMMETRY = 0, 1, 2  # independent random streams of one episode
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,10 @@ class TaskSpace:
         """Return episode `index`: the same on any machine, whatever was drawn before."""
         plan = self.plan(index)
         rng = self._rng(index, _AUGMENT)
-        support, query = (self._frames(part, rng) for part in (plan.support, plan.query))
+        symmetries = self._symmetries(index, plan)
+        support, query = (
+            self._frames(part, symmetries, rng) for part in (plan.support, plan.query)
+        )
         labels = torch.arange(self.task.ways)
         return Episode(
             support,
@@ -162,13 +165,26 @@ class TaskSpace:
     def _rng(self, index: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, SPLITS.index(self.split), index, stream])
 
-    def _frames(self, indices: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
+    def _symmetries(self, index: int, plan: EpisodePlan) -> NDArray[np.int64]:
+        """Return the symmetry under which each part of each class is shown, `[ways, parts]`."""
+        shape = (self.task.ways, plan.support.shape[-1])
+        if self.augmentation is None:
+            return np.zeros(shape, np.int64)
+        return self.augmentation.draw_symmetries(shape, self._rng(index, _SYMMETRY))
+
+    def _frames(
+        self, indices: NDArray[np.int64], symmetries: NDArray[np.int64], rng: np.random.Generator
+    ) -> torch.Tensor:
         """Return the frames `[T, n, 2, H, W]` of samples `[ways, per_class, parts]`."""
         flat = indices.reshape(-1)  # sample by sample, the parts of one sample together
         counts = bin_recordings(self.recordings, flat, self.spec, self.augmentation, rng)
         bins, _, polarity, height, width = counts.shape
         parts = indices.shape[-1]
         frames = counts.reshape(bins, -1, parts, polarity, height, width)
+        for (way, part), symmetry in np.ndenumerate(symmetries):
+            if symmetry:
+                mine = slice(way * indices.shape[1], (way + 1) * indices.shape[1])
+                frames[:, mine, part] = turn(frames[:, mine, part], int(symmetry))
         frames = np.moveaxis(frames, 2, 4)  # (T, n, parts, 2, H, W) -> (T, n, 2, H, parts, W)
         frames = frames.reshape(bins, -1, polarity, height, parts * width)
         return torch.from_numpy(frames.astype(np.float32))
