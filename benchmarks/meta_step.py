@@ -162,7 +162,8 @@ def floor_step(workload: Workload) -> Any:
                 g = torch.ones_like(y, requires_grad=second)
                 first = torch.autograd.grad(y, wanted, g, create_graph=second)
                 if second:
-                    torch.autograd.grad(first, [*wanted, g], [torch.ones_like(f) for f in first])
+                    ones = [torch.ones_like(f) for f in first]
+                    torch.autograd.grad(first, [*wanted, g], ones, allow_unused=True)
 
     return step
 
