@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spikeshot.data.augment import Augmentation, turn
-from spikeshot.data.episodes import Task, TaskSpace, plan_episode
+from spikeshot.data.episodes import Task, TaskSpace, plan_episode, related_classes
 from spikeshot.data.frames import FrameSpec, bin_events
 from spikeshot.data.splits import (
     SPLITS,
@@ -313,3 +313,30 @@ def test_the_eight_symmetries_of_the_square_are_all_different_and_undone_by_one_
         assert picture.tobytes() in {turn(turn(picture, s), back).tobytes() for back in range(8)}
     oblong = np.arange(6, dtype=np.int32).reshape(2, 3)
     assert {turn(oblong, s).shape for s in range(8)} == {(2, 3)}
+
+
+def test_related_classes_share_a_part_with_one_chosen_before():
+    parts = {c: tuple(c) for c in ("12", "34", "56", "14", "98", "36", "21")}
+    chosen = related_classes(parts, list(parts), 4)
+    assert chosen == ["12", "14", "34", "36"]  # by 1_, then by _4, then by 3_; 21 shares no place
+    assert related_classes(parts, ["98", "12", "56"], 3) == ["98", "12", "56"]  # nothing shared
+
+
+def test_overlap_is_the_share_of_episodes_whose_classes_are_related(space):
+    def related(episode):
+        first, *rest = episode.classes
+        seen = [first]
+        for name in rest:
+            if not any(a == b for d in seen for a, b in zip(name, d, strict=True)):
+                return False
+            seen.append(name)
+        return True
+
+    shares = {}
+    for overlap in (0.0, 0.5, 1.0):
+        drawn = space()
+        drawn.overlap = overlap
+        shares[overlap] = np.mean([related(drawn.plan(i)) for i in range(200)])
+    assert shares[0.0] < 0.3
+    assert shares[1.0] > 0.95
+    assert shares[0.5] == pytest.approx((shares[0.0] + shares[1.0]) / 2, abs=0.15)

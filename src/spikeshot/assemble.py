@@ -96,7 +96,10 @@ def task_space(
     augment: bool = False,
     task: Task | None = None,
 ) -> TaskSpace:
-    """Return the task space of meta-split `name`; `task` defaults to the configuration's."""
+    """Return the task space of meta-split `name`; `task` defaults to the configuration's.
+
+    `augment`: as for meta-training, with augmentation and overlapping classes.
+    """
     t = config.task
     return TaskSpace(
         recordings,
@@ -107,6 +110,7 @@ def task_space(
         task=task or Task(t.ways, t.shots, t.queries),
         spec=frame_spec(config),
         augmentation=Augmentation(**config.data.augment.model_dump()) if augment else None,
+        overlap=config.data.overlap if augment else 0.0,
     )
 
 

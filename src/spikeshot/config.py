@@ -50,7 +50,10 @@ class SimulatedConfig(_Section):
 
 
 class DataConfig(_Section):
-    """Recordings and how they become frames (`data/frames.py`)."""
+    """Recordings and how they become frames (`data/frames.py`) and tasks.
+
+    `overlap`: share of meta-training tasks whose classes share parts (`data/episodes.py`).
+    """
 
     corpus: str = "digits"
     classes: Literal["single", "double"] = "double"
@@ -62,6 +65,7 @@ class DataConfig(_Section):
     start_us: int = Field(0, ge=0, le=10_000_000_000)
     clip: int = Field(0, ge=0, le=255)
     first_image: int = Field(1, ge=1)
+    overlap: float = Field(0.0, ge=0, le=1)
     augment: AugmentConfig = AugmentConfig()
     simulated: SimulatedConfig = SimulatedConfig()
 

@@ -63,15 +63,21 @@ def plan_episode(
     members: Mapping[str, Sequence[int]],
     task: Task,
     rng: np.random.Generator,
+    overlap: float = 0.0,
 ) -> EpisodePlan:
     """Draw classes, then recordings for every part of every class.
+
+    With probability `overlap` the classes are drawn so that they share parts (`related_classes`).
 
     `classes` maps a class to its parts, `members` a part to its recordings. Each part's recordings
     are shared out between support and query before anything is drawn, so the two are disjoint over
     the whole episode. Within a class, a part's query recordings are all different.
     """
     names = sorted(classes)
-    chosen = tuple(names[i] for i in rng.permutation(len(names))[: task.ways])
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    if overlap and rng.random() < overlap:
+        shuffled = related_classes(classes, shuffled, task.ways)
+    chosen = tuple(shuffled[: task.ways])
     slots = [(w, j, part) for w, c in enumerate(chosen) for j, part in enumerate(classes[c])]
     depth = len(classes[chosen[0]])
     support = np.empty((task.ways, task.shots, depth), np.int64)
@@ -87,11 +93,33 @@ def plan_episode(
     return EpisodePlan(chosen, support, query)
 
 
+def related_classes(
+    classes: Mapping[str, Sequence[str]], order: Sequence[str], ways: int
+) -> list[str]:
+    """Return `ways` classes of `order`: its first, then the earliest ones that share a part.
+
+    Two classes share a part when they have the same one at the same place (46 and 47, 46 and 86).
+    Where no class is left that shares one with those chosen, the earliest is taken.
+    """
+    chosen, rest = [order[0]], list(order[1:])
+    while len(chosen) < ways:
+        related = (
+            c
+            for c in rest
+            if any(a == b for d in chosen for a, b in zip(classes[c], classes[d], strict=True))
+        )
+        following = next(related, rest[0])
+        chosen.append(following)
+        rest.remove(following)
+    return chosen
+
+
 class TaskSpace:
     """All episodes of one meta-split of one corpus.
 
     `classes` maps each class of the split to its parts (classes of `recordings`); `members` maps
-    each part to the recordings of the split. Raises `DataError` where `task` cannot be drawn.
+    each part to the recordings of the split; `overlap` is the share of episodes whose classes share
+    parts, which makes them harder. Raises `DataError` where `task` cannot be drawn.
     """
 
     def __init__(
@@ -105,6 +133,7 @@ class TaskSpace:
         task: Task,
         spec: FrameSpec,
         augmentation: Augmentation | None = None,
+        overlap: float = 0.0,
     ) -> None:
         reach = 6 * augmentation.jitter_us if augmentation else 0  # later events cannot matter
         self.recordings = recordings.before(spec.start_us + spec.bins * spec.dt_us + int(reach))
@@ -115,6 +144,7 @@ class TaskSpace:
         self.task = task
         self.spec = spec
         self.augmentation = augmentation
+        self.overlap = overlap
         self._check()
 
     def _check(self) -> None:
@@ -143,7 +173,8 @@ class TaskSpace:
 
     def plan(self, index: int) -> EpisodePlan:
         """Return the plan of episode `index`."""
-        return plan_episode(self.classes, self.members, self.task, self._rng(index, _PLAN))
+        rng = self._rng(index, _PLAN)
+        return plan_episode(self.classes, self.members, self.task, rng, self.overlap)
 
     def episode(self, index: int) -> Episode:
         """Return episode `index`: the same on any machine, whatever was drawn before."""
