@@ -103,23 +103,25 @@ def test_training_learns_what_can_be_learned(tmp_path, fake_zip):
     assert result["accuracy_before"] < 0.6
 
 
-def test_only_training_is_augmented(tmp_path, fake_zip, simulated, monkeypatch):
+def test_only_training_is_augmented_and_evaluation_draws_at_random(
+    tmp_path, fake_zip, simulated, monkeypatch
+):
     made = []
 
     def spy(*arguments, **options):
         space = task_space(*arguments, **options)
-        made.append((space.split, space.augmentation))
+        made.append((space.split, space.augmentation, space.overlap))
         return space
 
     monkeypatch.setattr(jobs, "task_space", spy)
     augment = {"shift_px": 2, "drop": 0.1, "jitter_us": 1000}
-    data = TINY["data"] | {"augment": augment, "simulated": {"share": 0.5}}
+    data = TINY["data"] | {"augment": augment, "simulated": {"share": 0.5}, "overlap": 0.5}
     jobs.train(tiny(data=data), tmp_path / "run", data=fake_zip)
     light = Augmentation(shift_px=2, drop=0.1, jitter_us=1000)
-    assert {split: given for split, given in made if given} == {"train": light}
-    assert made.count(("train", light)) == 2  # real and simulated
-    assert made.count(("val", None)) == 1
-    assert made.count(("test", None)) == 2  # checked before training, drawn from after it
+    assert {split: given for split, given, _ in made if given} == {"train": light}
+    assert made.count(("train", light, 0.5)) == 2  # real and simulated
+    assert made.count(("val", None, 0.5)) == 1
+    assert made.count(("test", None, 0.0)) == 2  # checked before training, drawn from after it
 
 
 def test_the_split_of_recordings_is_stored_and_is_what_training_drew_from(tiny_run, fake_zip):

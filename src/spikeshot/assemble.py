@@ -94,11 +94,13 @@ def task_space(
     name: str,
     *,
     augment: bool = False,
+    overlap: float = 0.0,
     task: Task | None = None,
 ) -> TaskSpace:
     """Return the task space of meta-split `name`; `task` defaults to the configuration's.
 
-    `augment`: as for meta-training, with augmentation and overlapping classes.
+    `augment`: with the configuration's augmentation; `overlap`: share of tasks whose classes share
+    parts. Both are for training; evaluation leaves them out.
     """
     t = config.task
     return TaskSpace(
@@ -110,7 +112,7 @@ def task_space(
         task=task or Task(t.ways, t.shots, t.queries),
         spec=frame_spec(config),
         augmentation=Augmentation(**config.data.augment.model_dump()) if augment else None,
-        overlap=config.data.overlap if augment else 0.0,
+        overlap=overlap,
     )
 
 

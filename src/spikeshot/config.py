@@ -52,7 +52,8 @@ class SimulatedConfig(_Section):
 class DataConfig(_Section):
     """Recordings and how they become frames (`data/frames.py`) and tasks.
 
-    `overlap`: share of meta-training tasks whose classes share parts (`data/episodes.py`).
+    `overlap`: share of meta-training and meta-validation tasks whose classes share parts
+    (`data/episodes.py`).
     """
 
     corpus: str = "digits"

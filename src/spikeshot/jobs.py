@@ -95,14 +95,21 @@ def train(
 
 
 def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
-    """Return what training draws from: `train`, `val` and, where there is one, `simulated`."""
+    """Return what training draws from: `train`, `val` and, where there is one, `simulated`.
+
+    Validation tasks overlap as training tasks do: drawn at random they are soon all solved, and
+    then tell good weights from better ones no more.
+    """
+    split, overlap = source.split, config.data.overlap
     spaces = {
-        name: task_space(config, source.recordings, source.split, name, augment=name == "train")
+        name: task_space(
+            config, source.recordings, split, name, augment=name == "train", overlap=overlap
+        )
         for name in ("train", "val")
     }
     if source.simulated:
         spaces["simulated"] = task_space(
-            config, source.simulated, source.split, "train", augment=True
+            config, source.simulated, split, "train", augment=True, overlap=overlap
         )
     task_space(config, source.recordings, source.split, "test")  # fails now rather than at the end
     return spaces
