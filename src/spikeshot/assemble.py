@@ -49,11 +49,16 @@ def frame_spec(config: Config) -> FrameSpec:
     return FrameSpec(d.crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip)
 
 
+def augmentation(config: Config) -> Augmentation:
+    """Return how meta-training recordings are changed."""
+    return Augmentation(**config.data.augment.model_dump())
+
+
 def load_recordings(config: Config, corpus: str, path: Path | None) -> Recordings:
     """Return the recordings of `corpus` (in a run: `config.data.corpus`)."""
     d = config.data
-    reach = d.start_us + d.bins * d.dt_us + int(6 * d.augment.jitter_us)
-    recordings = load_corpus(corpus, Request(path, config.seed, reach))
+    until_us = frame_spec(config).end_us + augmentation(config).reach_us
+    recordings = load_corpus(corpus, Request(path, config.seed, until_us))
     if d.first_image > 1 and not CORPORA[corpus].needs_path:
         recordings = _from_image(recordings, d.first_image)
     return recordings
@@ -111,7 +116,7 @@ def task_space(
         seed=config.seed,
         task=task or Task(t.ways, t.shots, t.queries),
         spec=frame_spec(config),
-        augmentation=Augmentation(**config.data.augment.model_dump()) if augment else None,
+        augmentation=augmentation(config) if augment else None,
         overlap=overlap,
     )
 

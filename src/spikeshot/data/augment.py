@@ -31,6 +31,11 @@ class Augmentation:
     jitter_us: float = 0.0
     symmetry: float = 0.0
 
+    @property
+    def reach_us(self) -> int:
+        """How far jitter can move an event, in microseconds (six standard deviations)."""
+        return int(6 * self.jitter_us)
+
     def draw_symmetries(
         self, shape: tuple[int, int], rng: np.random.Generator
     ) -> NDArray[np.int64]:

@@ -135,8 +135,8 @@ class TaskSpace:
         augmentation: Augmentation | None = None,
         overlap: float = 0.0,
     ) -> None:
-        reach = 6 * augmentation.jitter_us if augmentation else 0  # later events cannot matter
-        self.recordings = recordings.before(spec.start_us + spec.bins * spec.dt_us + int(reach))
+        reach_us = augmentation.reach_us if augmentation else 0
+        self.recordings = recordings.before(spec.end_us + reach_us)  # later events cannot matter
         self.classes = dict(classes)
         self.members = {name: list(indices) for name, indices in members.items()}
         self.split = split

@@ -32,6 +32,11 @@ class FrameSpec:
     start_us: int = 0
     clip: int = 0
 
+    @property
+    def end_us(self) -> int:
+        """End of the last time bin, in microseconds."""
+        return self.start_us + self.bins * self.dt_us
+
     def window(self, sensor_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return the crop window; raises `ConfigError` if it leaves the sensor."""
         width, height = sensor_size
