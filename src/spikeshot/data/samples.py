@@ -23,7 +23,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Collection:
-    """All samples of one source, in a fixed order, with their classes and sensor (width, height)."""
+    """All samples of one source in a fixed order, their classes and sensor (width, height)."""
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
