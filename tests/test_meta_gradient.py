@@ -14,7 +14,7 @@ from spikeshot.learn.meta_gradient import Strategy, meta_gradient
 from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch
 from spikeshot.learn.rules.transform import RateKind
-from spikeshot.snn import spike_numba
+from spikeshot.snn import fused
 from spikeshot.snn.network import Network, forward
 from spikeshot.snn.neuron import Reset
 from spikeshot.snn.surrogate import SURROGATES
@@ -135,7 +135,7 @@ def test_without_second_derivative_the_meta_gradient_is_wrong(
     """The surrogate's second derivative counts: setting it to zero must be noticed."""
     task = setting(small_network())
     exact = meta_gradient(**task)
-    monkeypatch.setattr(spike_numba, "applies", lambda drive, neuron: False)
+    monkeypatch.setattr(fused, "applies", lambda x, neuron: False)
     flat = replace(SURROGATES["fast_sigmoid"], second=lambda u, k: torch.zeros_like(u))
     monkeypatch.setitem(SURROGATES, "fast_sigmoid", flat)
     found = meta_gradient(**task)

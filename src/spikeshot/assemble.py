@@ -27,7 +27,7 @@ from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch, Params
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, forward
+from spikeshot.snn.network import Network, forward_prepared, prepare
 from spikeshot.snn.neuron import Neuron
 from spikeshot.snn.surrogate import get_surrogate
 
@@ -161,11 +161,11 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
 
 
 def build_learner(config: Config, network: Network) -> Learner:
-    """Return what learns: the network's forward function, cross-entropy and the rule."""
+    """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
     rule = get_rule(learn.rule, learn.rate, learn.rates)
     return Learner(
-        partial(forward, network),
+        partial(forward_prepared, network),
         F.cross_entropy,
         rule,
         learn.inner_steps,
@@ -196,11 +196,11 @@ def start_state(config: Config, network: Network, learner: Learner, space: TaskS
     return TrainState(0, params, learner.rule.transform.learned(params))
 
 
-def batches(episode: Episode) -> tuple[Batch, Batch]:
-    """Return (support, query) of an episode as the learning room takes them."""
+def batches(network: Network, episode: Episode) -> tuple[Batch, Batch]:
+    """Return (support, query) of an episode as the learner takes them, prepared for the network."""
     return (
-        Batch(episode.support, episode.support_labels),
-        Batch(episode.query, episode.query_labels),
+        Batch(prepare(network, episode.support), episode.support_labels),
+        Batch(prepare(network, episode.query), episode.query_labels),
     )
 
 

@@ -89,7 +89,7 @@ def train(
     if stop():
         raise Interrupted(f"stopped before training went on; {out} is as it was.")
     run = existing or _new_run(config, out, data, source)
-    training = Training(config, run, learner, spaces, progress, listener, stop)
+    training = Training(config, run, network, learner, spaces, progress, listener, stop)
     training.go()
     return _final_results(training, source, data)
 
@@ -184,12 +184,13 @@ def evaluate(
             f"frames of corpus {corpus!r} are {space.frame_shape}, the run was trained on "
             f"{tuple(about['frame_shape'])}. Use recordings of the same sensor."
         )
-    learner = build_learner(config, build_network(config, space.frame_shape))
+    network = build_network(config, space.frame_shape)
+    learner = build_learner(config, network)
     init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
     learned = {
         k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
     }
-    score = scorer(learner, resize_readout(init, task.ways), learned, space, steps)
+    score = scorer(network, learner, resize_readout(init, task.ways), learned, space, steps)
     listener.on_evaluation_start(split, episodes)
 
     def heard(one: Score) -> None:

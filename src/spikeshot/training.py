@@ -50,12 +50,17 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    learner: Learner, init: Params, learned: Params, space: TaskSpace, steps: int
+    network: Network,
+    learner: Learner,
+    init: Params,
+    learned: Params,
+    space: TaskSpace,
+    steps: int,
 ) -> Callable[[int], Score]:
     """Return the function that scores the episode of an index."""
 
     def score(index: int) -> Score:
-        support, query = batches(space.episode(index))
+        support, query = batches(network, space.episode(index))
         return score_episode(
             learner.forward, learner.loss, init, learned, learner.rule, support, query, steps
         )
@@ -70,13 +75,15 @@ class Training:
         self,
         config: Config,
         run: RunFolder,
+        network: Network,
         learner: Learner,
         spaces: Mapping[str, TaskSpace],
         progress: Progress,
         listener: Listener,
         stop: Callable[[], bool],
     ) -> None:
-        self.config, self.run, self.learner = config, run, learner
+        self.config, self.run = config, run
+        self.network, self.learner = network, learner
         self.spaces, self.listener, self.stop = spaces, listener, stop
         self.outer = build_outer_loop(config)
         self.progress = progress
@@ -121,7 +128,7 @@ class Training:
 
     def _iterate(self, episodes: list[Episode]) -> None:
         start = time.perf_counter()
-        tasks = [batches(e) for e in episodes]
+        tasks = [batches(self.network, e) for e in episodes]
         p = self.progress
         state, report = meta_step(self.learner, self.outer, p.state, tasks)
         self.run.append_metrics(
@@ -147,7 +154,8 @@ class Training:
         start = time.perf_counter()
         state = self.progress.state
         init, learned = state.evaluated()
-        score = scorer(self.learner, init, learned, self.spaces["val"], self.learner.inner_steps)
+        steps = self.learner.inner_steps
+        score = scorer(self.network, self.learner, init, learned, self.spaces["val"], steps)
         result = evaluate_episodes(
             score, range(self.config.train.validation_episodes), self._stop_between
         )

@@ -5,13 +5,14 @@ weights are scaled until the membrane drive has the wanted variance, then a bias
 layer is found by bisection so that the wanted share of (neuron, step) pairs spikes.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_forward
-from spikeshot.snn.network import Network, parameter_shapes, read_out, to_input
+from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_spikes, run_drive
+from spikeshot.snn.network import Network, parameter_shapes, prepare, read_out
 from spikeshot.snn.neuron import bias_response
-from spikeshot.snn.spike import run_spikes
 
 
 def init_params(
@@ -36,10 +37,10 @@ def init_params(
         if name.endswith("weight"):
             torch.nn.init.orthogonal_(value, generator=generator)
         params[name] = value.to(frames)
-    x = to_input(network, frames)
+    x = prepare(replace(network, engine="auto"), frames)
     with torch.no_grad():
         for i, layer in enumerate(network.layers):
-            x = _fit(f"layer{i}", layer, params, network.style, x, activity, drive_std)
+            x = _fit(f"layer{i}", layer, params, network.style, x, activity, drive_std, i == 0)
         if network.readout == "count":  # spiking units too
             _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
             params["readout.weight"] *= readout_std
@@ -60,13 +61,14 @@ def _fit(
     x: Tensor,
     activity: float,
     drive_std: float,
+    traced: bool = False,
 ) -> Tensor:
     """Scale the weights and set the bias of one layer, in place; return its activity on `x`."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-    drive = layer_drive(layer, style, weight, bias, x)
+    drive = layer_drive(layer, style, weight, bias, x, traced=traced)
     weight *= drive_std / drive.std().clamp(min=1e-6)
     bias.fill_(_bias_for_activity(drive, style, activity, drive_std))
-    return layer_forward(layer, style, weight, bias, x)
+    return layer_spikes(layer, style, weight, bias, x, traced=traced)[0]
 
 
 def _bias_for_activity(
@@ -79,7 +81,6 @@ def _bias_for_activity(
     low, high = -20.0 * drive_std, 20.0 * drive_std + abs(style.neuron.threshold) * 20
     for _ in range(30):
         middle = (low + high) / 2
-        _, membrane, _ = run_spikes(rows + middle * response, style.neuron)
-        fires = (membrane > style.neuron.threshold).double().mean().item()
+        fires = run_drive(rows + middle * response, style.neuron).double().mean().item()
         low, high = (middle, high) if fires < activity else (low, middle)
     return (low + high) / 2

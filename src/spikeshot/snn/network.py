@@ -5,7 +5,7 @@ Parameters are `layer<i>.weight`, `layer<i>.bias`, `readout.weight`, `readout.bi
 anywhere: after a burn-in it is a list that goes in and comes out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ from spikeshot.snn.layer import (
     LayerState,
     LayerStyle,
     layer_burn_in,
-    layer_forward,
+    layer_spikes,
     over_time,
     trace_rows,
     trace_state,
@@ -31,6 +31,7 @@ Readout = Literal["last", "mean", "count"]
 Engine = Literal["auto", "oracle"]
 Params = Mapping[str, Tensor]
 State = list[LayerState]
+BURN_IN_SAMPLES = 10  # samples whose burn-in runs at once
 
 
 @dataclass(frozen=True)
@@ -86,23 +87,55 @@ def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def prepare(network: Network, frames: Tensor) -> Tensor:
+    """Return what `forward_prepared` takes for frames `[T, B, C, H, W]`: made once per task.
+
+    It is the first layer's input trace P `[T, B, H, W, C]`, the same for all parameters; the oracle
+    takes the frames themselves.
+    """
+    if network.engine == "oracle":
+        return frames
+    neuron = network.style.neuron
+    x = to_input(network, frames)
+    out = torch.empty_like(x)
+    q, p = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+    for now, trace in zip(x, out, strict=True):
+        if neuron.delay:
+            p = p.mul(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
+            q = q.mul_(neuron.beta).add_(now, alpha=1 - neuron.beta)
+        else:
+            q = q.mul_(neuron.beta).add_(now, alpha=1 - neuron.beta)
+            p = p.mul(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
+        trace.copy_(p)
+    return out
+
+
 def forward(network: Network, params: Params, frames: Tensor) -> Tensor:
     """Return logits `[B, ways]` for frames `[T, B, C, H, W]`.
 
     The first `burn_in` steps run without gradient but with these same parameters.
     """
+    return forward_prepared(network, params, prepare(network, frames))
+
+
+def forward_prepared(network: Network, params: Params, prepared: Tensor) -> Tensor:
+    """Return logits `[B, ways]` for what `prepare` made of the frames."""
     if network.engine == "oracle":
         from spikeshot.snn.oracle import forward_stepwise  # it needs this module's types
 
-        return forward_stepwise(network, params, frames)
-    return forward_recorded(network, params, frames)[0]
+        return forward_stepwise(network, params, prepared)
+    return _forward(network, params, prepared)[0]
 
 
 def forward_recorded(
     network: Network, params: Params, frames: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Return logits and the spikes of every layer after the burn-in, each `[T, B, ...]`."""
-    x = to_input(network, frames)
+    return _forward(network, params, prepare(replace(network, engine="auto"), frames))
+
+
+def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return logits and every layer's spikes for the first layer's input trace `[T, B, ...]`."""
     state = None
     if network.burn_in:
         with torch.no_grad():
@@ -112,7 +145,7 @@ def forward_recorded(
     for i, layer in enumerate(network.layers):
         before = state[i] if state else None
         weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
-        x = layer_forward(layer, network.style, weight, bias, x, before)
+        x, _ = layer_spikes(layer, network.style, weight, bias, x, before, traced=i == 0)
         record.append(x)
     return read_out(network, params, x, state[-1] if state else None), record
 
@@ -123,18 +156,36 @@ def to_input(network: Network, frames: Tensor) -> Tensor:
 
 
 def run_burn_in(network: Network, params: Params, x: Tensor) -> State:
-    """Return the state of every layer, then of the readout, after the steps `x`."""
+    """Return the state of every layer, then of the readout, after the input traces `x` from rest.
+
+    A few samples at a time, so that the activity of all steps never lies in memory at once.
+    """
+    parts = [
+        _run_burn_in(network, params, x[:, i : i + BURN_IN_SAMPLES])
+        for i in range(0, x.shape[1], BURN_IN_SAMPLES)
+    ]
+    return [_join(states) for states in zip(*parts, strict=True)]
+
+
+def _join(states: Sequence[LayerState]) -> LayerState:
+    """Put the states of one layer for several groups of samples together."""
+    traces = [s.trace for s in states if s.trace is not None]
+    trace = torch.cat(traces, 1) if traces else None
+    return LayerState(trace, torch.cat([s.reset for s in states]), states[0].elapsed)
+
+
+def _run_burn_in(network: Network, params: Params, x: Tensor) -> State:
     state: State = []
     for i, layer in enumerate(network.layers):
         weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
-        x, after = layer_burn_in(layer, network.style, weight, bias, x)
+        x, after = layer_burn_in(layer, network.style, weight, bias, x, traced=i == 0)
         state.append(after)
     if network.readout == "count":
         weight, bias = params["readout.weight"], params["readout.bias"]
         _, after = layer_burn_in(_readout_layer(weight), network.style, weight, bias, x)
         state.append(after)
     else:
-        state.append(trace_state(network.style.neuron, x, None, x.new_zeros(0)))
+        state.append(trace_state(network.style.neuron, x, x.new_zeros(0)))
     return state
 
 
@@ -142,7 +193,8 @@ def read_out(network: Network, params: Params, x: Tensor, state: LayerState | No
     """Return logits `[B, ways]` from the last layer's activity `[T, B, ...]`."""
     weight, bias = params["readout.weight"], params["readout.bias"]
     if network.readout == "count":
-        return layer_forward(_readout_layer(weight), network.style, weight, bias, x, state).sum(0)
+        s, _ = layer_spikes(_readout_layer(weight), network.style, weight, bias, x, state)
+        return s.sum(0)
     trace = filter_matrix(network.style.neuron, len(x), x).trace
     trace = trace[-1:] if network.readout == "last" else trace.mean(0, keepdim=True)
     rows = with_state(x, state)

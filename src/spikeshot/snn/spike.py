@@ -1,6 +1,7 @@
-"""Reset and threshold over time as one `autograd.Function` with an exact double backward.
+"""Reset and threshold over time as one `autograd.Function` with an exact double backward, in torch.
 
-`spikes(drive, neuron)` runs `U_t = V_t + R_t`, `S_t = H(U_t - threshold)`,
+The path for every device and for the soft twin; on the CPU `fused.py` does the same and more in one
+sweep. `spikes(drive, neuron)` runs `U_t = V_t + R_t`, `S_t = H(U_t - threshold)`,
 `R_{t+1} = decay R_t - jump m(U_t)` (see `neuron.py`) over rows `[T, N]`. With s', s'' the
 surrogate's derivatives and m', m'' those of m, the four passes are, for cotangent g of S:
 
@@ -10,12 +11,10 @@ surrogate's derivatives and m', m'' those of m, the four passes are, for cotange
     curvature  c_t = dU_t (s''_t g_t - jump m''_t r_{t+1}), then the backward pass with s' g := c
 
 The double backward is tangent (for g) and curvature (for V). Nothing needs a third derivative: the
-meta-gradient differentiates each inner gradient once. The passes exist twice, as fused kernels
-(`spike_numba.py`) and in torch operations (`spike_torch.py`); `_passes` is the one place that
-chooses. The oracle for all of it is `oracle.py`.
+meta-gradient differentiates each inner gradient once. The passes stand in `spike_torch.py`; the
+oracle is `oracle.py`.
 """
 
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -26,45 +25,34 @@ from spikeshot.snn import spike_torch
 from spikeshot.snn.neuron import Neuron
 
 
-def spikes(drive: Tensor, neuron: Neuron, reset_state: Tensor | None = None) -> Tensor:
-    """Return spikes `[T, N]` for the linear membrane drive `V` `[T, N]`.
-
-    `reset_state` `[N]`: R at the first step (zero when None); no gradient flows to it.
-    """
-    out: Tensor = _Spikes.apply(drive, reset_state, neuron)[0]  # type: ignore[no-untyped-call]
-    return out
-
-
-def run_spikes(
+def spikes(
     drive: Tensor, neuron: Neuron, reset_state: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spikes and membrane `[T, N]`, and R after the last step `[N]`, without a graph."""
-    s, u, reset = _passes(drive, neuron).run(drive.detach(), neuron, reset_state)
-    return s, u, reset
+) -> tuple[Tensor, Tensor]:
+    """Return spikes `[T, N]` for the linear membrane drive `V` `[T, N]`, and R after the last step.
 
-
-def _passes(drive: Tensor, neuron: Neuron) -> ModuleType:
-    """Return the module whose passes run for this tensor: fused where they apply."""
-    from spikeshot.snn import spike_numba  # brings numba: only when a network runs
-
-    return spike_numba if spike_numba.applies(drive, neuron) else spike_torch
+    `reset_state` `[N]`: R at the first step (zero when None); no gradient flows to or from R.
+    """
+    s, _, after = _Spikes.apply(drive, reset_state, neuron)  # type: ignore[no-untyped-call]
+    return s, after
 
 
 class _Spikes(Function):
     """forward, with `_SpikesBackward` as its differentiable backward; keeps the membrane for it."""
 
     @staticmethod
-    def forward(drive: Tensor, reset_state: Tensor | None, neuron: Neuron) -> tuple[Tensor, Tensor]:
-        return run_spikes(drive, neuron, reset_state)[:2]
+    def forward(
+        drive: Tensor, reset_state: Tensor | None, neuron: Neuron
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return spike_torch.run(drive.detach(), neuron, reset_state)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         drive, _, ctx.neuron = inputs
-        ctx.mark_non_differentiable(output[1])
+        ctx.mark_non_differentiable(output[1], output[2])
         ctx.save_for_backward(drive, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         drive, u = ctx.saved_tensors
         out: Tensor = _SpikesBackward.apply(grad, drive, u, ctx.neuron)  # type: ignore[no-untyped-call]
         return out, None, None
@@ -78,7 +66,7 @@ class _SpikesBackward(Function):
 
     @staticmethod
     def forward(grad: Tensor, drive: Tensor, u: Tensor, neuron: Neuron) -> Tensor:
-        out: Tensor = _passes(u, neuron).backward(grad, u, neuron)
+        out: Tensor = spike_torch.backward(grad, u, neuron)
         return out
 
     @staticmethod
@@ -91,5 +79,5 @@ class _SpikesBackward(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad, u = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
-        for_grad, for_drive = _passes(u, neuron).double_backward(cotangent, grad, u, neuron)
+        for_grad, for_drive = spike_torch.double_backward(cotangent, grad, u, neuron)
         return for_grad, for_drive, None, None
