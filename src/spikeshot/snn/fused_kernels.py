@@ -148,7 +148,7 @@ def _filter_back(
 @_compiled(inline="always")
 def _average(row: Any, width: int, units: int, pool: int, one: Any, out: Any) -> None:
     """Average `row` `[pool, width, units]` over windows into `out` `[width // pool, units]`."""
-    scale = one / (pool * pool)
+    scale = one / type(one)(pool * pool)
     for j in range(width // pool):
         cell = out[j * units : (j + 1) * units]
         cell[:] = one - one
@@ -162,7 +162,7 @@ def _average(row: Any, width: int, units: int, pool: int, one: Any, out: Any) ->
 @_compiled(inline="always")
 def _spread(row: Any, width: int, units: int, pool: int, one: Any, out: Any) -> None:
     """The adjoint of `_average`: spread `row` over the windows of `out`."""
-    scale = one / (pool * pool)
+    scale = one / type(one)(pool * pool)
     out[:] = one - one
     for j in range(width // pool):
         cell = row[j * units : (j + 1) * units]
@@ -231,6 +231,7 @@ def run(
         _start(x, steps, at, n, one, q, p)
         r = reset[fired_at : fired_at + m]
         for t in range(steps):
+            now = response[t]
             _filter(x[t, at : at + n], q[:n], p[:n], alpha, beta, one, delay, filtered, v[:n])
             u, out = membrane[t, fired_at : fired_at + m], spikes[t, out_at : out_at + size]
             if mode == MAX_BEFORE:
@@ -240,7 +241,7 @@ def run(
             else:
                 w[:m] = v[:m]
             for i in range(m):
-                u[i] = w[i] + response[t] * current[i] + r[i]
+                u[i] = w[i] + now * current[i] + r[i]
             _fired(u, threshold, one, s[:m])
             for i in range(m):
                 r[i] = decay * r[i] - jump * (s[i] * u[i] if gated else s[i])
@@ -300,6 +301,7 @@ def backward(
         q[:] = one - one
         p[:] = one - one
         for t in range(steps - 1, -1, -1):
+            now = response[t]
             membrane, row = u[t, fired_at : fired_at + m], grad[t, out_at : out_at + size]
             _widen(row, membrane, threshold, one, mode, width, units, pool, fired[:m], where, g[:m])
             _slopes(kind, membrane, threshold, k, one, gated, ds[:m], dm[:m])
@@ -311,7 +313,7 @@ def backward(
                     a[i] += more[i]
             for i in range(m):
                 later[i] = a[i] + decay * later[i]
-                total[i] += response[t] * a[i]
+                total[i] += now * a[i]
             if mode == MAX_BEFORE:
                 _place(a, index[t, fired_at : fired_at + m], width, units, pool, one, v)
             else:
@@ -348,6 +350,7 @@ def double_backward(
         dr[:] = one - one
         _start(for_x, steps, at, n, one, q, p)
         for t in range(steps):  # tangent; dU is kept in `for_membrane` for the sweep back in time
+            now = response[t]
             x, out = for_x[t, at : at + n], for_grad[t, out_at : out_at + size]
             _filter(x, q[:n], p[:n], alpha, beta, one, delay, filtered, v[:n])
             if mode == MAX_BEFORE:
@@ -357,7 +360,7 @@ def double_backward(
             membrane, du = u[t, fired_at : fired_at + m], for_membrane[t, fired_at : fired_at + m]
             _slopes(kind, membrane, threshold, k, one, gated, ds[:m], dm[:m])
             for i in range(m):
-                du[i] = w[i] + response[t] * current[i] + dr[i]
+                du[i] = w[i] + now * current[i] + dr[i]
                 dr[i] = decay * dr[i] - jump * dm[i] * du[i]
                 w[i] = ds[i] * du[i]
             if mode == AVERAGE_AFTER:

@@ -7,7 +7,9 @@ come first, and all that follows them is one sweep over memory (`fused.py`). Onl
 input is filtered beforehand: it is the same for all parameters (`network.prepare`).
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -180,17 +182,41 @@ def _weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
     """
     if weight.dim() == 2:
         return F.linear(x.reshape(*x.shape[:2], -1), weight)
-    padding = weight.shape[-1] // 2
-    if pool > 1:
-        weight = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    images = x.flatten(0, 1)
+    kernel = weight.shape[-1]
+    padding, images = kernel // 2, x.flatten(0, 1)
     _, height, width, _ = images.shape
-    stride = pool
-    if pool > 1 and height % pool == width % pool == padding % pool == 0:
-        images, weight = _cells(images, pool), _weight_of_cells(weight, pool)
-        padding, stride = padding // pool, 1
-    y = F.conv2d(images.permute(0, 3, 1, 2), weight, stride=stride, padding=padding)
+    cells = height % pool == width % pool == padding % pool == 0
+    if pool > 1:
+        weight = weight.flatten(2) @ _spread(kernel, pool, cells, weight.dtype, str(weight.device))
+        side = kernel + pool - 1
+        weight = _on_cells(weight, pool) if cells else weight.view(*weight.shape[:2], side, side)
+    if cells and pool > 1:
+        images, padding, pool = _cells(images, pool), padding // pool, 1
+    y = F.conv2d(images.permute(0, 3, 1, 2), weight, stride=pool, padding=padding)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:2], *y.shape[2:], y.shape[1])
+
+
+@lru_cache(maxsize=64)
+def _spread(kernel: int, pool: int, cells: bool, dtype: torch.dtype, device: str) -> Tensor:
+    """Return the matrix `[k k, K K]` that averages a k x k kernel over pool x pool shifts.
+
+    K = k + pool - 1. With `cells` its columns are ordered (row and column of the cell, row and
+    column in the cell).
+    """
+    unit = torch.eye(kernel**2, dtype=torch.float64).view(-1, 1, kernel, kernel)
+    wide = F.avg_pool2d(F.pad(unit, [pool - 1] * 4), pool, stride=1)[:, 0]
+    if cells:
+        n = wide.shape[-1] // pool
+        wide = wide.view(-1, n, pool, n, pool).transpose(2, 3)
+    return wide.reshape(kernel**2, -1).to(dtype=dtype, device=device)
+
+
+def _on_cells(weight: Tensor, p: int) -> Tensor:
+    """Turn weights `[units, C, n n p p]`, by cells, into `[units, p p C, n, n]`."""
+    units, c, size = weight.shape
+    n = math.isqrt(size) // p
+    rows = weight.transpose(1, 2).reshape(units, n, n, p * p * c)  # (c, n n p p) -> (n n, p p c)
+    return rows.permute(0, 3, 1, 2)
 
 
 def _cells(images: Tensor, p: int) -> Tensor:
@@ -202,13 +228,6 @@ def _cells(images: Tensor, p: int) -> Tensor:
     n, h, w, c = images.shape
     split = images.view(n, h // p, p, w // p, p, c)
     return split.permute(0, 1, 3, 2, 4, 5).reshape(n, h // p, w // p, p * p * c)
-
-
-def _weight_of_cells(weight: Tensor, p: int) -> Tensor:
-    """Turn `[units, C, k, k]` (k a multiple of p) into the same weights on cells."""
-    units, c, k, _ = weight.shape
-    split = weight.view(units, c, k // p, p, k // p, p)
-    return split.permute(0, 3, 5, 1, 2, 4).reshape(units, p * p * c, k // p, k // p)
 
 
 def _pool(x: Tensor, size: int, kind: PoolKind) -> Tensor:
