@@ -94,6 +94,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run from its checkpoint.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time of the steps went.")
+    ] = False,
 ) -> None:
     """Meta-train a spiking network; ends with its accuracy on held-out classes."""
     from spikeshot.config import load_config
@@ -106,7 +109,13 @@ def train(
     stop = _StopSignal()
     with RichListener() as listener:
         result = jobs.train(
-            settings, folder, data=data, resume=resume, listener=listener, stop=stop
+            settings,
+            folder,
+            data=data,
+            resume=resume,
+            profile=profile,
+            listener=listener,
+            stop=stop,
         )
     print_result(result, folder)
 

@@ -5,7 +5,7 @@ loop goes on as if it had never ended.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from spikeshot.learn.meta_train import Learner, TrainState, meta_step
 from spikeshot.learn.prefetch import prefetch
 from spikeshot.learn.rules.rule import Params
 from spikeshot.learn.scoring import Score, score_episode
+from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
 from spikeshot.snn.network import Network
@@ -75,12 +76,15 @@ class Training:
         progress: Progress,
         listener: Listener,
         stop: Callable[[], bool],
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.config, self.run, self.learner = config, run, learner
         self.spaces, self.listener, self.stop = spaces, listener, stop
         self.outer = build_outer_loop(config)
         self.progress = progress
         self.validated = 0  # last iteration with a validation
+        self.stopwatch = stopwatch
+        self.first = progress.state.iteration  # where this process took the run up
 
     def go(self) -> None:
         """Train to the last iteration; a stop saves the state and raises `Interrupted`."""
@@ -90,11 +94,11 @@ class Training:
         kept = self.run.metrics()
         self.validated = max((m["iteration"] for m in kept if m["kind"] == "validation"), default=0)
         self.listener.on_start(self.config, done, len(self.spaces["train"].recordings))
-        episodes = prefetch(self._episode, range(done * t.meta_batch, t.iterations * t.meta_batch))
+        made = prefetch(self._episode, range(done * t.meta_batch, t.iterations * t.meta_batch))
         try:
             self._validate_if_due()  # where it was stopped between a step and its validation
             while self.progress.state.iteration < t.iterations:
-                self._iterate([next(episodes) for _ in range(t.meta_batch)])
+                self._iterate(made)
                 self._validate_if_due()
                 done = self.progress.state.iteration
                 if done % t.checkpoint_every == 0 or done == t.iterations:
@@ -104,7 +108,14 @@ class Training:
         except KeyboardInterrupt:
             self._interrupt()
         finally:
-            episodes.close()
+            made.close()
+            if profile := self.profile():
+                self.listener.on_profile(profile)
+
+    def profile(self) -> Profile | None:
+        """Return where the time of the steps went, where a stopwatch was given."""
+        steps = self.progress.state.iteration - self.first
+        return self.stopwatch.profile(steps) if self.stopwatch and steps else None
 
     def _interrupt(self) -> None:
         self.save()
@@ -119,23 +130,26 @@ class Training:
         early = index // self.config.train.meta_batch < limit
         return self.spaces["simulated" if early else "train"].episode(index)
 
-    def _iterate(self, episodes: list[Episode]) -> None:
+    def _iterate(self, made: Iterator[Episode]) -> None:
         start = time.perf_counter()
-        tasks = [batches(e) for e in episodes]
-        p = self.progress
-        state, report = meta_step(self.learner, self.outer, p.state, tasks)
-        self.run.append_metrics(
-            {
-                "kind": "train",
-                "iteration": state.iteration,
-                "loss": report.loss,
-                "accuracy": report.accuracy,
-                "grad_norm": report.grad_norm,
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        self.progress = Progress(state, p.best_accuracy, p.best_iteration)
-        self.listener.on_step(report)
+        watch, p = self.stopwatch or OFF, self.progress
+        with watch.phase("other"):
+            with watch.phase("data"):
+                episodes = [next(made) for _ in range(self.config.train.meta_batch)]
+            tasks = [batches(e) for e in episodes]
+            state, report = meta_step(self.learner, self.outer, p.state, tasks, watch)
+            self.run.append_metrics(
+                {
+                    "kind": "train",
+                    "iteration": state.iteration,
+                    "loss": report.loss,
+                    "accuracy": report.accuracy,
+                    "grad_norm": report.grad_norm,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            self.progress = Progress(state, p.best_accuracy, p.best_iteration)
+            self.listener.on_step(report)
 
     def _validate_if_due(self) -> None:
         t, done = self.config.train, self.progress.state.iteration

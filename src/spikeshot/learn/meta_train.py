@@ -15,6 +15,7 @@ from torch import Tensor
 from spikeshot.errors import DivergenceError
 from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+from spikeshot.learn.stopwatch import OFF, Watch
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -109,6 +110,7 @@ def meta_step(
     outer: OuterLoop,
     state: TrainState,
     tasks: Sequence[tuple[Batch, Batch]],
+    watch: Watch = OFF,
 ) -> tuple[TrainState, StepReport]:
     """Return the state after one meta-iteration over `tasks` ((support, query) each).
 
@@ -130,6 +132,7 @@ def meta_step(
             learner.meta_gradient,
             strategy=learner.strategy,
             micro_batch=learner.micro_batch,
+            watch=watch,
         )
         grads = _group(g.init, g.learned)
         _require_finite(state.iteration, number, g.loss, grads)
@@ -138,14 +141,20 @@ def meta_step(
             total[name] = total[name] + share if name in total else share
         loss += float(g.loss) / len(tasks)
         accuracy += float(g.accuracy) / len(tasks)
-    squares = (total[name].double().square().sum() for name in sorted(total))
+    with watch.phase("optimiser"):
+        after, norm = _outer_step(outer, state, total)
+    return after, StepReport(state.iteration, loss, accuracy, norm)
+
+
+def _outer_step(outer: OuterLoop, state: TrainState, grads: Params) -> tuple[TrainState, float]:
+    """Return the state after one step along `grads`, clipped, and their norm before that."""
+    squares = (grads[name].double().square().sum() for name in sorted(grads))
     norm = float(torch.sqrt(sum(squares, _ZERO)))  # sorted: a resumed state has another order
     if outer.clip_norm and norm > outer.clip_norm:
-        total = {name: value * (outer.clip_norm / norm) for name, value in total.items()}
-    report = StepReport(state.iteration, loss, accuracy, norm)
-    after = _adam(outer, state, total)
+        grads = {name: value * (outer.clip_norm / norm) for name, value in grads.items()}
+    after = _adam(outer, state, grads)
     _require_finite_state(after)
-    return after, report
+    return after, norm
 
 
 _ZERO = torch.zeros((), dtype=torch.float64)
