@@ -34,7 +34,8 @@ ALLOWED = {
         *("listener", "run_folder", "assemble", "training"),
     },
     "progress": {"config", "learn", "study"},
-    "cli": {"version", "errors", "config", "jobs", "progress"},
+    "torchrun": {"errors", "learn"},
+    "cli": {"version", "errors", "config", "jobs", "progress", "torchrun"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -165,7 +165,7 @@ def test_leftovers_of_a_kill_between_two_writes_do_no_harm(
     with pytest.raises(Interrupted):
         jobs.train(config, run, data=fake_zip, stop=lambda: (run / STATE).exists())
     with (run / "metrics.jsonl").open("a") as stream:
-        for ahead in range(11, 14):
+        for ahead in range(done_in(run) + 1, done_in(run) + 4):
             line = {"kind": "train", "iteration": ahead, "loss": 9.0, "accuracy": 0.0}
             stream.write(json.dumps(line) + "\n")
         stream.write('{"kind": "tra')

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import spikeshot
-from spikeshot.errors import SpikeshotError
+from spikeshot.errors import DivergenceError, Interrupted, SpikeshotError
+from spikeshot.torchrun import joined, place
 
 if TYPE_CHECKING:
     from spikeshot.config import Config
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130
+_RANK, _ = place(os.environ)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 DataOption = Annotated[
@@ -39,6 +41,10 @@ def main() -> NoReturn:
     try:
         code = app(prog_name="spikeshot", standalone_mode=False)  # some versions: 130 at Ctrl-C
         sys.stdout.flush()
+    except (DivergenceError, Interrupted) as error:
+        if _RANK:  # the first process says it
+            sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except SpikeshotError as error:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -55,13 +61,14 @@ def main() -> NoReturn:
         if not message:  # no command was given: the help is on the screen
             sys.exit(2)
         _fail(f"{message}. See `spikeshot --help`.", 2)
-    if code == _INTERRUPTED:
+    if code == _INTERRUPTED and not _RANK:
         _fail("interrupted.", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"spikeshot: {message}", file=sys.stderr)
+    process = f"process {_RANK}: " if _RANK else ""
+    print(f"spikeshot: {process}{message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -107,7 +114,7 @@ def train(
     from spikeshot.progress import RichListener, print_result
 
     stop = _StopSignal()
-    with RichListener() as listener:
+    with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.train(
             settings,
             folder,
@@ -116,8 +123,10 @@ def train(
             profile=profile,
             listener=listener,
             stop=stop,
+            team=team,
         )
-    print_result(result, folder)
+    if not team.rank:
+        print_result(result, folder)
 
 
 def _default_folder(source: str, settings: "Config", resume: bool) -> Path:
@@ -147,7 +156,7 @@ def evaluate(
     from spikeshot.progress import RichListener, print_result
 
     stop = _StopSignal()
-    with RichListener() as listener:
+    with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.evaluate(
             run,
             split=split,
@@ -160,7 +169,10 @@ def evaluate(
             corpus=corpus,
             listener=listener,
             stop=stop,
+            team=team,
         )
+    if team.rank:
+        return
     if as_json:
         print(json.dumps(result))
     else:

@@ -30,10 +30,13 @@ LOG_SECONDS = 30.0  # between lines where there is no terminal
 
 
 class RichListener:
-    """Shows a job's progress on standard error: a bar on a terminal, else a line now and then."""
+    """Shows a job's progress on standard error: a bar on a terminal, else a line now and then.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    `hidden`: shows nothing (another process of the run does).
+    """
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=hidden)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -42,7 +45,7 @@ class RichListener:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=hidden or not self.console.is_terminal,
         )
         self.task: TaskID | None = None
         self.recent: deque[StepReport] = deque(maxlen=50)

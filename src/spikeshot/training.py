@@ -7,14 +7,15 @@ loop goes on as if it had never ended.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import spikeshot
 from spikeshot.assemble import batches, build_outer_loop, start_state
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
-from spikeshot.errors import Interrupted
-from spikeshot.learn.meta_train import Learner, TrainState, meta_step
+from spikeshot.errors import Interrupted, TeamError
+from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
+from spikeshot.learn.parallel import ALONE, Team
 from spikeshot.learn.prefetch import prefetch
 from spikeshot.learn.rules.rule import Params
 from spikeshot.learn.scoring import Score, score_episode
@@ -77,36 +78,44 @@ class Training:
         listener: Listener,
         stop: Callable[[], bool],
         stopwatch: Stopwatch | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.config, self.run, self.learner = config, run, learner
         self.spaces, self.listener, self.stop = spaces, listener, stop
         self.outer = build_outer_loop(config)
         self.progress = progress
         self.validated = 0  # last iteration with a validation
-        self.stopwatch = stopwatch
+        self.stopwatch, self.team = stopwatch, team
         self.first = progress.state.iteration  # where this process took the run up
 
     def go(self) -> None:
-        """Train to the last iteration; a stop saves the state and raises `Interrupted`."""
+        """Train to the last iteration; a stop saves the state and raises `Interrupted`.
+
+        At the end all that the first process wrote is there for the others.
+        """
         t = self.config.train
         done = self.progress.state.iteration
         self.run.cut_metrics(done)
-        kept = self.run.metrics()
+        kept = [m for m in self.run.metrics() if m["iteration"] <= done]
         self.validated = max((m["iteration"] for m in kept if m["kind"] == "validation"), default=0)
         self.listener.on_start(self.config, done, len(self.spaces["train"].recordings))
-        made = prefetch(self._episode, range(done * t.meta_batch, t.iterations * t.meta_batch))
+        first, last = done * t.meta_batch, t.iterations * t.meta_batch
+        made = prefetch(self._episode, range(first + self.team.rank, last, self.team.world))
         try:
             self._validate_if_due()  # where it was stopped between a step and its validation
             while self.progress.state.iteration < t.iterations:
-                self._iterate(made)
+                if self._iterate(made).stopping:
+                    self._interrupt()
                 self._validate_if_due()
                 done = self.progress.state.iteration
                 if done % t.checkpoint_every == 0 or done == t.iterations:
                     self.save()
-                if self.stop():
-                    self._interrupt()
+            self.team.wait()
         except KeyboardInterrupt:
             self._interrupt()
+        except TeamError:
+            self.save()
+            raise
         finally:
             made.close()
             if profile := self.profile():
@@ -117,8 +126,9 @@ class Training:
         steps = self.progress.state.iteration - self.first
         return self.stopwatch.profile(steps) if self.stopwatch and steps else None
 
-    def _interrupt(self) -> None:
+    def _interrupt(self) -> NoReturn:
         self.save()
+        self.team.wait()  # a process that ends takes the others with it
         raise Interrupted(
             f"stopped at iteration {self.progress.state.iteration}; the checkpoint is in "
             f"{self.run.path}. Continue with --resume."
@@ -130,14 +140,20 @@ class Training:
         early = index // self.config.train.meta_batch < limit
         return self.spaces["simulated" if early else "train"].episode(index)
 
-    def _iterate(self, made: Iterator[Episode]) -> None:
+    def _iterate(self, made: Iterator[Episode]) -> StepReport:
         start = time.perf_counter()
         watch, p = self.stopwatch or OFF, self.progress
+        share = self.config.train.meta_batch // self.team.world
         with watch.phase("other"):
             with watch.phase("data"):
-                episodes = [next(made) for _ in range(self.config.train.meta_batch)]
+                episodes = [next(made) for _ in range(share)]
             tasks = [batches(e) for e in episodes]
-            state, report = meta_step(self.learner, self.outer, p.state, tasks, watch)
+            state, report = meta_step(
+                *(self.learner, self.outer, p.state, tasks),
+                team=self.team,
+                watch=watch,
+                stop=self.stop,
+            )
             self.run.append_metrics(
                 {
                     "kind": "train",
@@ -150,6 +166,7 @@ class Training:
             )
             self.progress = Progress(state, p.best_accuracy, p.best_iteration)
             self.listener.on_step(report)
+        return report
 
     def _validate_if_due(self) -> None:
         t, done = self.config.train, self.progress.state.iteration
@@ -162,9 +179,10 @@ class Training:
         state = self.progress.state
         init, learned = state.evaluated()
         score = scorer(self.learner, init, learned, self.spaces["val"], self.learner.inner_steps)
-        result = evaluate_episodes(
-            score, range(self.config.train.validation_episodes), self._stop_between
-        )
+        episodes = range(self.config.train.validation_episodes)
+        result = evaluate_episodes(score, episodes, stop=self.stop, team=self.team)
+        if result is None:  # a resumed run does it again
+            self._interrupt()
         best = result.accuracy > self.progress.best_accuracy
         if best:
             progress = Progress(state, result.accuracy, state.iteration)
@@ -179,11 +197,6 @@ class Training:
             }
         )
         self.listener.on_validation(state.iteration, result, best)
-
-    def _stop_between(self, score: Score) -> None:
-        """End a validation that was asked to stop; a resumed run does it again."""
-        if self.stop():
-            self._interrupt()
 
     def _save_best(self, init: Params, learned: Params, progress: Progress) -> None:
         tensors = {f"init/{k}": v for k, v in init.items()}

@@ -1,10 +1,13 @@
 """Evaluation: accuracy over many episodes, before and after adaptation, with 95 % intervals."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import torch
+
+from spikeshot.learn.parallel import ALONE, Team, numbers
 from spikeshot.learn.scoring import Score
 
 
@@ -35,15 +38,31 @@ def summarise(scores: Sequence[Score]) -> Evaluation:
 
 def evaluate_episodes(
     score: Callable[[int], Score],
-    episodes: Iterable[int],
+    episodes: Sequence[int],
     on_episode: Callable[[Score], None] | None = None,
-) -> Evaluation:
-    """Score every episode index and return the summary; `on_episode` hears of each."""
-    scores = []
-    for index in episodes:
-        scores.append(score(index))
-        if on_episode:
-            on_episode(scores[-1])
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    team: Team = ALONE,
+) -> Evaluation | None:
+    """Score every episode index and return the summary, or None when `stop` said so.
+
+    The processes of `team` share the episodes out; all of them hear all scores, in the episodes'
+    order, by `on_episode`, and stop together.
+    """
+    scores: list[Score] = []
+    mine = (score(episodes[i]) for i in numbers(team, len(episodes)))
+    for first in range(0, len(episodes), team.world):
+        members = min(team.world, len(episodes) - first)
+        table = torch.zeros(members, len(Score._fields), dtype=torch.float64)
+        if team.rank < members:
+            table[team.rank] = torch.tensor(next(mine), dtype=torch.float64)
+        told = team.sum({"scores": table, "stop": torch.tensor([float(stop())])})
+        if told["stop"].any():
+            return None
+        for row in told["scores"].tolist():
+            scores.append(Score(*row))
+            if on_episode:
+                on_episode(scores[-1])
     return summarise(scores)
 
 
