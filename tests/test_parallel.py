@@ -35,7 +35,7 @@ CONFIG = Config.model_validate(TINY | {"train": TRAIN})
 
 
 class Threads:
-    """A member of a team of threads; `gone`: this member never answers."""
+    """A member of a team of threads."""
 
     def __init__(self, rank, world, barrier, table):
         self.rank, self.world, self.barrier, self.table = rank, world, barrier, table
@@ -61,6 +61,8 @@ def together(world, work):
     def member(rank):
         try:
             return work(Threads(rank, world, barrier, table))
+        except (DivergenceError, Interrupted) as error:  # all members raise these
+            return error
         except BaseException as error:
             barrier.abort()
             return error

@@ -149,6 +149,9 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Another corpus than the run's, as nmnist.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that score episodes [one per core].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run's best weights on many episodes, with a 95 % interval."""
@@ -167,6 +170,7 @@ def evaluate(
             steps=steps,
             data=data,
             corpus=corpus,
+            workers=workers,
             listener=listener,
             stop=stop,
             team=team,

@@ -45,7 +45,7 @@ from spikeshot.run_folder import (
     json_ready,
 )
 from spikeshot.study.curve import draw_learning_curve
-from spikeshot.study.evaluate import evaluate_episodes
+from spikeshot.study.evaluate import available_cores, evaluate_episodes
 from spikeshot.training import Training, first_progress, saved_progress, scorer
 
 
@@ -136,6 +136,7 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
         listener=training.listener,
         stop=training.stop,
         recordings=source.recordings,
+        workers=torch.get_num_threads(),
         team=training.team,
     )
     if training.team.rank:
@@ -170,6 +171,7 @@ def evaluate(
     steps: int | None = None,
     data: Path | None = None,
     corpus: str | None = None,
+    workers: int | None = None,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
     recordings: Recordings | None = None,
@@ -180,7 +182,8 @@ def evaluate(
     Recordings that the run has never seen count as test recordings. `corpus` and `data` take
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
-    hand. The processes of `team` share the episodes; each returns the same.
+    hand. `workers` threads score episodes (default: one per core); the processes of `team` share
+    the episodes out (default: one thread each). The result is the same for any number of both.
     """
     listener = (listener or Silent()) if team.rank == 0 else Silent()
     if split not in SPLITS:
@@ -211,9 +214,15 @@ def evaluate(
     learned = {
         k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
     }
-    score = scorer(learner, resize_readout(init, task.ways), learned, space, steps)
+    score = scorer(learner, resize_readout(init, task.ways), learned, steps)
+    workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
-    result = evaluate_episodes(score, range(episodes), listener.on_episode, stop=stop, team=team)
+    result = evaluate_episodes(
+        *(space.episode, score, range(episodes), listener.on_episode),
+        workers=workers,
+        stop=stop,
+        team=team,
+    )
     if result is None:
         raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
     return {

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+import torch
+
 import spikeshot
 from spikeshot.assemble import batches, build_outer_loop, start_state
 from spikeshot.config import Config
@@ -52,12 +54,12 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    learner: Learner, init: Params, learned: Params, space: TaskSpace, steps: int
-) -> Callable[[int], Score]:
-    """Return the function that scores the episode of an index."""
+    learner: Learner, init: Params, learned: Params, steps: int
+) -> Callable[[Episode], Score]:
+    """Return the function that scores an episode."""
 
-    def score(index: int) -> Score:
-        support, query = batches(space.episode(index))
+    def score(episode: Episode) -> Score:
+        support, query = batches(episode)
         return score_episode(
             learner.forward, learner.loss, init, learned, learner.rule, support, query, steps
         )
@@ -178,9 +180,14 @@ class Training:
         start = time.perf_counter()
         state = self.progress.state
         init, learned = state.evaluated()
-        score = scorer(self.learner, init, learned, self.spaces["val"], self.learner.inner_steps)
-        episodes = range(self.config.train.validation_episodes)
-        result = evaluate_episodes(score, episodes, stop=self.stop, team=self.team)
+        result = evaluate_episodes(
+            self.spaces["val"].episode,
+            scorer(self.learner, init, learned, self.learner.inner_steps),
+            range(self.config.train.validation_episodes),
+            workers=torch.get_num_threads(),  # as many as the training may use
+            stop=self.stop,
+            team=self.team,
+        )
         if result is None:  # a resumed run does it again
             self._interrupt()
         best = result.accuracy > self.progress.best_accuracy

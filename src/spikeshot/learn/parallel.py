@@ -98,19 +98,19 @@ class Connected:
             ) from error
 
 
-def connect(rank: int, world: int, *, timeout_s: float, device: str = "cpu") -> Team:
+def connect(rank: int, world: int, *, timeout_s: float) -> Team:
     """Return the team of `world` processes that torchrun has started; `ALONE` for one.
 
-    `timeout_s`: seconds within which every process must answer; `device`: where the gradients are,
-    "cpu" (gloo) or "cuda" (nccl). Raises `TeamError` when the others cannot be reached.
+    `timeout_s`: seconds within which every process must answer. Sums run over gloo, for tensors on
+    CUDA over nccl. Raises `TeamError` when the others cannot be reached.
     """
     if world == 1:
         return ALONE
     patience = timedelta(seconds=timeout_s)
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
     try:
-        dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo", rank=rank, world_size=world, timeout=patience
-        )
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=patience)
         patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TeamError(
