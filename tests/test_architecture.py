@@ -34,7 +34,8 @@ ALLOWED = {
         *("listener", "run_folder", "assemble", "training"),
     },
     "progress": {"config", "learn", "study"},
-    "cli": {"version", "errors", "config", "jobs", "progress"},
+    "torchrun": {"errors", "learn"},
+    "cli": {"version", "errors", "config", "jobs", "progress", "torchrun"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -173,6 +174,10 @@ def test_everything_public_says_what_it_is():
     assert [name for name, node in nodes if not ast.get_docstring(node)] == []
 
 
+LONGER = {"spikeshot.snn.fused_kernels": 400}
+"""Numba's cache looks at a kernel's own file only, so kernels that call each other share one."""
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_file_is_short(module):
-    assert len(MODULES[module].read_text().splitlines()) <= 350
+    assert len(MODULES[module].read_text().splitlines()) <= LONGER.get(module, 350)

@@ -11,7 +11,7 @@ import torch
 
 from fakes import TINY, fake_files, write_zip
 from spikeshot import jobs
-from spikeshot.assemble import load_source, resize_readout, task_space
+from spikeshot.assemble import batches, load_source, resize_readout, task_space
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.corpora import CORPORA, Corpus
@@ -177,19 +177,21 @@ def test_the_first_share_of_the_episodes_is_simulated(simulated, tmp_path, fake_
     changed = TINY["train"] | {"iterations": 4, "meta_batch": 2}
     config = tiny(data=TINY["data"] | {"simulated": {"share": 0.5}}, train=changed)
     drawn = []
-    original = Training._episode
+    original = Training._task
 
     def spy(self, index):
-        episode = original(self, index)
+        task = original(self, index)
         same = {
-            name: all((space.episode(index).query == episode.query).flatten())
+            name: bool(
+                (batches(self.network, space.episode(index))[1].frames == task[1].frames).all()
+            )
             for name, space in self.spaces.items()
             if name != "val"
         }
         drawn.append((index, same))
-        return episode
+        return task
 
-    monkeypatch.setattr(Training, "_episode", spy)
+    monkeypatch.setattr(Training, "_task", spy)
     jobs.train(config, tmp_path / "run", data=fake_zip)
     assert [index for index, _ in drawn] == list(range(8))
     assert [same["simulated"] for _, same in drawn] == [True] * 4 + [False] * 4

@@ -165,7 +165,7 @@ def test_leftovers_of_a_kill_between_two_writes_do_no_harm(
     with pytest.raises(Interrupted):
         jobs.train(config, run, data=fake_zip, stop=lambda: (run / STATE).exists())
     with (run / "metrics.jsonl").open("a") as stream:
-        for ahead in range(11, 14):
+        for ahead in range(done_in(run) + 1, done_in(run) + 4):
             line = {"kind": "train", "iteration": ahead, "loss": 9.0, "accuracy": 0.0}
             stream.write(json.dumps(line) + "\n")
         stream.write('{"kind": "tra')
@@ -232,16 +232,15 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     tmp_path, long_yaml, fake_zip, uninterrupted, monkeypatch, task
 ):
     """In iteration 13 one of the two tasks holds event counts that are no numbers."""
-    run, batches, made = tmp_path / "run", training.batches, []
+    run, make = tmp_path / "run", training.Training._task
 
-    def poisoned(episode):
-        support, query = batches(episode)
-        made.append(1)
-        if len(made) == 2 * 13 + task + 1:
+    def poisoned(self, index):
+        support, query = make(self, index)
+        if index == 2 * 13 + task:
             query = Batch(query.frames / 0, query.labels)
         return support, query
 
-    monkeypatch.setattr(training, "batches", poisoned)
+    monkeypatch.setattr(training.Training, "_task", poisoned)
     with pytest.raises(DivergenceError, match=rf"^iteration 13, task {task}: ") as error:
         jobs.train(load_config(str(long_yaml)), run, data=fake_zip)
     assert "the gradient of init.layer0.weight is not finite" in str(error.value)

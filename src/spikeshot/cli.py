@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import spikeshot
-from spikeshot.errors import SpikeshotError
+from spikeshot.errors import DivergenceError, Interrupted, SpikeshotError
+from spikeshot.torchrun import joined, place
 
 if TYPE_CHECKING:
     from spikeshot.config import Config
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130
+_RANK, _ = place(os.environ)
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 DataOption = Annotated[
@@ -39,6 +41,10 @@ def main() -> NoReturn:
     try:
         code = app(prog_name="spikeshot", standalone_mode=False)  # some versions: 130 at Ctrl-C
         sys.stdout.flush()
+    except (DivergenceError, Interrupted) as error:
+        if _RANK:  # the first process says it
+            sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except SpikeshotError as error:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -55,13 +61,14 @@ def main() -> NoReturn:
         if not message:  # no command was given: the help is on the screen
             sys.exit(2)
         _fail(f"{message}. See `spikeshot --help`.", 2)
-    if code == _INTERRUPTED:
+    if code == _INTERRUPTED and not _RANK:
         _fail("interrupted.", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"spikeshot: {message}", file=sys.stderr)
+    process = f"process {_RANK}: " if _RANK else ""
+    print(f"spikeshot: {process}{message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -94,6 +101,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run from its checkpoint.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say at the end where the time of the steps went.")
+    ] = False,
 ) -> None:
     """Meta-train a spiking network; ends with its accuracy on held-out classes."""
     from spikeshot.config import load_config
@@ -104,11 +114,19 @@ def train(
     from spikeshot.progress import RichListener, print_result
 
     stop = _StopSignal()
-    with RichListener() as listener:
+    with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.train(
-            settings, folder, data=data, resume=resume, listener=listener, stop=stop
+            settings,
+            folder,
+            data=data,
+            resume=resume,
+            profile=profile,
+            listener=listener,
+            stop=stop,
+            team=team,
         )
-    print_result(result, folder)
+    if not team.rank:
+        print_result(result, folder)
 
 
 def _default_folder(source: str, settings: "Config", resume: bool) -> Path:
@@ -131,6 +149,9 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Another corpus than the run's, as nmnist.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that score episodes [one per core].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run's best weights on many episodes, with a 95 % interval."""
@@ -138,7 +159,7 @@ def evaluate(
     from spikeshot.progress import RichListener, print_result
 
     stop = _StopSignal()
-    with RichListener() as listener:
+    with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.evaluate(
             run,
             split=split,
@@ -149,9 +170,13 @@ def evaluate(
             steps=steps,
             data=data,
             corpus=corpus,
+            workers=workers,
             listener=listener,
             stop=stop,
+            team=team,
         )
+    if team.rank:
+        return
     if as_json:
         print(json.dumps(result))
     else:

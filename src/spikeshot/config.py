@@ -200,7 +200,10 @@ class TrainConfig(_Section):
 
 
 class Config(_Section):
-    """All of a run. `threads`: torch's threads (0: as torch chooses)."""
+    """All of a run.
+
+    `threads`: torch's threads (0: as torch chooses), and how many episodes are scored at once.
+    """
 
     name: str = "unnamed"
     about: str = ""

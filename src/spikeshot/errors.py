@@ -36,6 +36,12 @@ class Interrupted(SpikeshotError):
     exit_code = 130
 
 
+class TeamError(SpikeshotError):
+    """Another process of a run that several share is gone, or does not answer."""
+
+    exit_code = 1
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the known name nearest to `name`, or `""`."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -31,7 +31,8 @@ from spikeshot.data.episodes import Task, TaskSpace
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import ConfigError, Interrupted, RunError, nearest_hint
-from spikeshot.learn.scoring import Score
+from spikeshot.learn.parallel import ALONE, Team, any_of, first_alone
+from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
 from spikeshot.run_folder import (
     BEST,
@@ -44,7 +45,7 @@ from spikeshot.run_folder import (
     json_ready,
 )
 from spikeshot.study.curve import draw_learning_curve
-from spikeshot.study.evaluate import evaluate_episodes
+from spikeshot.study.evaluate import available_cores, evaluate_episodes
 from spikeshot.training import Training, first_progress, saved_progress, scorer
 
 
@@ -59,37 +60,49 @@ def train(
     *,
     data: Path | None = None,
     resume: bool = False,
+    profile: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Meta-train as `config` says into the run folder `out`; return its results.
 
     Validates on meta-validation classes, keeps the best weights and ends with the evaluation of
     held-out classes. Raises a `SpikeshotError` for anything wrong with config, data or folder,
     `Interrupted` when `stop` said so; the checkpoint is then written. The folder is made when
-    nothing but training is left to go wrong.
+    nothing but training is left to go wrong. With `profile` the listener hears where the
+    time of the steps went, and the results hold it. The processes of `team` share the tasks of each
+    iteration; the first of them alone writes and is listened to.
     """
-    listener = listener or Silent()
+    listener = (listener or Silent()) if team.rank == 0 else Silent()
     _prepare_process(config)
-    existing = RunFolder.open(out) if resume and (out / CONFIG).exists() else None
-    if existing:
-        _require_same_config(existing, config)
-        recorded = existing.data().path
-        data = data or (Path(recorded) if recorded else None)
-    else:
-        RunFolder.require_new(out)
-    source = load_source(config, data)
-    if existing:
-        source = _same_source(existing, source)
-    spaces = _task_spaces(config, source)
-    network = build_network(config, spaces["train"].frame_shape)
-    learner = build_learner(config, network)
-    progress = saved_progress(existing, config) if existing else None
-    progress = progress or first_progress(config, network, learner, spaces["train"])
-    if stop():
+    with first_alone(team):  # one reading for all where it leaves a cache, and one message
+        _require_divisible(config, team)
+        existing = RunFolder.open(out) if resume and (out / CONFIG).exists() else None
+        if existing:
+            _require_same_config(existing, config)
+            recorded = existing.data().path
+            data = data or (Path(recorded) if recorded else None)
+        else:
+            RunFolder.require_new(out)
+        source = load_source(config, data)
+        if existing:
+            source = _same_source(existing, source)
+        spaces = _task_spaces(config, source)
+        network = build_network(config, spaces["train"].frame_shape)
+        learner = build_learner(config, network)
+        progress = saved_progress(existing, config) if existing else None
+        progress = progress or first_progress(config, network, learner, spaces["train"])
+    if any_of(team, stop()):
         raise Interrupted(f"stopped before training went on; {out} is as it was.")
-    run = existing or _new_run(config, out, data, source)
-    training = Training(config, run, network, learner, spaces, progress, listener, stop)
+    if team.rank:
+        run = RunFolder(out, silent=True)
+    else:
+        run = existing or _new_run(config, out, data, source)
+    stopwatch = Stopwatch() if profile else None
+    training = Training(
+        config, run, network, learner, spaces, progress, listener, stop, stopwatch, team
+    )
     training.go()
     return _final_results(training, source, data)
 
@@ -125,7 +138,11 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
         listener=training.listener,
         stop=training.stop,
         recordings=source.recordings,
+        workers=torch.get_num_threads(),
+        team=training.team,
     )
+    if training.team.rank:
+        return result
     seconds = sum(m.get("seconds", 0.0) for m in run.metrics())
     result |= {
         "best_validation_accuracy": training.progress.best_accuracy,
@@ -133,7 +150,13 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
         "iterations": config.train.iterations,
         "training_minutes": round(seconds / 60, 2),
         "threads": torch.get_num_threads(),
+        "processes": training.team.world,
     }
+    if profile := training.profile():
+        result["profile"] = asdict(profile) | {
+            "ms_per_step": profile.ms_per_step,
+            "percent": profile.percent,
+        }
     run.write(RESULTS, json.dumps(result, indent=2) + "\n")
     run.write(CURVE, draw_learning_curve(list(run.metrics()), result))
     return result
@@ -150,31 +173,35 @@ def evaluate(
     steps: int | None = None,
     data: Path | None = None,
     corpus: str | None = None,
+    workers: int | None = None,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
     recordings: Recordings | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Evaluate the best weights of run `out` on a meta-split; return one JSON-ready dictionary.
 
     Recordings that the run has never seen count as test recordings. `corpus` and `data` take
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
-    hand.
+    hand. `workers` threads score episodes (default: one per core); the processes of `team` share
+    the episodes out (default: one thread each). The result is the same for any number of both.
     """
-    listener = listener or Silent()
+    listener = (listener or Silent()) if team.rank == 0 else Silent()
     if split not in SPLITS:
         raise ConfigError(
             f"split is {split!r}{nearest_hint(split, SPLITS)}; expected one of {', '.join(SPLITS)}."
         )
-    run = RunFolder.open(out)
-    config, record = run.config(), run.data()
-    _prepare_process(config)
-    tensors, about = run.read_tensors(BEST, config)
-    corpus = corpus or _corpus_of(record.corpus, data)
-    if corpus == record.corpus and data is None and record.path:
-        data = Path(record.path)
-    if recordings is None:
-        recordings = load_recordings(config, corpus, data)
+    with first_alone(team):
+        run = RunFolder.open(out)
+        config, record = run.config(), run.data()
+        _prepare_process(config)
+        tensors, about = run.read_tensors(BEST, config)
+        corpus = corpus or _corpus_of(record.corpus, data)
+        if corpus == record.corpus and data is None and record.path:
+            data = Path(record.path)
+        if recordings is None:
+            recordings = load_recordings(config, corpus, data)
     t = config.task
     task = Task(ways or t.ways, shots or t.shots, queries or t.queries)
     steps = steps if steps is not None else config.learn.inner_steps
@@ -190,15 +217,17 @@ def evaluate(
     learned = {
         k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
     }
-    score = scorer(network, learner, resize_readout(init, task.ways), learned, space, steps)
+    score = scorer(network, learner, resize_readout(init, task.ways), learned, steps)
+    workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
-
-    def heard(one: Score) -> None:
-        listener.on_episode(one)
-        if stop():
-            raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
-
-    result = evaluate_episodes(score, range(episodes), heard)
+    result = evaluate_episodes(
+        *(space.episode, score, range(episodes), listener.on_episode),
+        workers=workers,
+        stop=stop,
+        team=team,
+    )
+    if result is None:
+        raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
     return {
         **json_ready(asdict(result)),
         "split": split,
@@ -257,6 +286,17 @@ def _require_same_config(run: RunFolder, config: Config) -> None:
         raise RunError(
             f"run {run.path} was started with another configuration: {key}. Resume it with the "
             f"same (`spikeshot train {run.path / CONFIG} --resume`), or choose another --out."
+        )
+
+
+def _require_divisible(config: Config, team: Team) -> None:
+    """Raise `ConfigError` where the tasks of an iteration cannot be shared out evenly."""
+    tasks = config.train.meta_batch
+    if tasks % team.world:
+        raise ConfigError(
+            f"train.meta_batch is {tasks}; expected a multiple of {team.world}, the number of "
+            f"processes. Set train.meta_batch={team.world * (tasks // team.world + 1)}, or start "
+            "fewer processes."
         )
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 from spikeshot.config import Config
 from spikeshot.learn.meta_train import StepReport
 from spikeshot.learn.scoring import Score
+from spikeshot.learn.stopwatch import Profile
 from spikeshot.study.evaluate import Evaluation
 
 
@@ -21,6 +22,10 @@ class Listener(Protocol):
 
     def on_validation(self, iteration: int, result: Evaluation, best: bool) -> None:
         """A validation is done; `best` when it is the best so far."""
+        ...
+
+    def on_profile(self, profile: Profile) -> None:
+        """Training has ended, or was ended; where the time of its steps went, if asked for."""
         ...
 
     def on_evaluation_start(self, split: str, episodes: int) -> None:
@@ -42,6 +47,9 @@ class Silent:
         """Nothing."""
 
     def on_validation(self, iteration: int, result: Evaluation, best: bool) -> None:
+        """Nothing."""
+
+    def on_profile(self, profile: Profile) -> None:
         """Nothing."""
 
     def on_evaluation_start(self, split: str, episodes: int) -> None:

@@ -23,16 +23,20 @@ from rich.table import Table
 from spikeshot.config import Config
 from spikeshot.learn.meta_train import StepReport
 from spikeshot.learn.scoring import Score
+from spikeshot.learn.stopwatch import Profile
 from spikeshot.study.evaluate import Evaluation
 
 LOG_SECONDS = 30.0  # between lines where there is no terminal
 
 
 class RichListener:
-    """Shows a job's progress on standard error: a bar on a terminal, else a line now and then."""
+    """Shows a job's progress on standard error: a bar on a terminal, else a line now and then.
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
+    `hidden`: shows nothing (another process of the run does).
+    """
+
+    def __init__(self, *, hidden: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=hidden)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,7 +45,7 @@ class RichListener:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=hidden or not self.console.is_terminal,
         )
         self.task: TaskID | None = None
         self.recent: deque[StepReport] = deque(maxlen=50)
@@ -88,6 +92,14 @@ class RichListener:
             f"{100 * result.ci95:.1f} %{mark}",
             highlight=False,
         )
+
+    def on_profile(self, profile: Profile) -> None:
+        """Training has ended: one line."""
+        shares = ", ".join(
+            f"{name} {profile.percent[name]:.1f} % ({ms:.2f} ms)" for name, ms in profile.ms.items()
+        )
+        line = f"profile of {profile.steps} steps, {profile.ms_per_step:.2f} ms each: {shares}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def on_evaluation_start(self, split: str, episodes: int) -> None:
         """An evaluation begins."""

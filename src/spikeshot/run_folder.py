@@ -47,9 +47,10 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run; where `silent`, another process of the run writes in it."""
 
     path: Path
+    silent: bool = False
 
     @staticmethod
     def require_new(path: Path) -> None:
@@ -91,6 +92,8 @@ class RunFolder:
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write one file atomically; raises `RunError` when the disk refuses."""
+        if self.silent:
+            return
         target = self.path / name
         part = target.with_name(f".{target.name}.part")
         raw = content.encode() if isinstance(content, str) else content
@@ -131,6 +134,8 @@ class RunFolder:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
+        if self.silent:
+            return
         try:
             with (self.path / METRICS).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(json_ready(line)) + "\n")

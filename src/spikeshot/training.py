@@ -5,19 +5,23 @@ loop goes on as if it had never ended.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
+
+import torch
 
 import spikeshot
 from spikeshot.assemble import batches, build_outer_loop, start_state
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
-from spikeshot.errors import Interrupted
-from spikeshot.learn.meta_train import Learner, TrainState, meta_step
+from spikeshot.errors import Interrupted, TeamError
+from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
+from spikeshot.learn.parallel import ALONE, Team
 from spikeshot.learn.prefetch import prefetch
-from spikeshot.learn.rules.rule import Params
+from spikeshot.learn.rules.rule import Batch, Params
 from spikeshot.learn.scoring import Score, score_episode
+from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
 from spikeshot.snn.network import Network
@@ -50,17 +54,12 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    network: Network,
-    learner: Learner,
-    init: Params,
-    learned: Params,
-    space: TaskSpace,
-    steps: int,
-) -> Callable[[int], Score]:
-    """Return the function that scores the episode of an index."""
+    network: Network, learner: Learner, init: Params, learned: Params, steps: int
+) -> Callable[[Episode], Score]:
+    """Return the function that scores an episode."""
 
-    def score(index: int) -> Score:
-        support, query = batches(network, space.episode(index))
+    def score(episode: Episode) -> Score:
+        support, query = batches(network, episode)
         return score_episode(
             learner.forward, learner.loss, init, learned, learner.rule, support, query, steps
         )
@@ -81,6 +80,8 @@ class Training:
         progress: Progress,
         listener: Listener,
         stop: Callable[[], bool],
+        stopwatch: Stopwatch | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.config, self.run = config, run
         self.network, self.learner = network, learner
@@ -88,61 +89,88 @@ class Training:
         self.outer = build_outer_loop(config)
         self.progress = progress
         self.validated = 0  # last iteration with a validation
+        self.stopwatch, self.team = stopwatch, team
+        self.first = progress.state.iteration  # where this process took the run up
 
     def go(self) -> None:
-        """Train to the last iteration; a stop saves the state and raises `Interrupted`."""
+        """Train to the last iteration; a stop saves the state and raises `Interrupted`.
+
+        At the end all that the first process wrote is there for the others.
+        """
         t = self.config.train
         done = self.progress.state.iteration
         self.run.cut_metrics(done)
-        kept = self.run.metrics()
+        kept = [m for m in self.run.metrics() if m["iteration"] <= done]
         self.validated = max((m["iteration"] for m in kept if m["kind"] == "validation"), default=0)
         self.listener.on_start(self.config, done, len(self.spaces["train"].recordings))
-        episodes = prefetch(self._episode, range(done * t.meta_batch, t.iterations * t.meta_batch))
+        first, last = done * t.meta_batch, t.iterations * t.meta_batch
+        made = prefetch(self._task, range(first + self.team.rank, last, self.team.world))
         try:
             self._validate_if_due()  # where it was stopped between a step and its validation
             while self.progress.state.iteration < t.iterations:
-                self._iterate([next(episodes) for _ in range(t.meta_batch)])
+                if self._iterate(made).stopping:
+                    self._interrupt()
                 self._validate_if_due()
                 done = self.progress.state.iteration
                 if done % t.checkpoint_every == 0 or done == t.iterations:
                     self.save()
-                if self.stop():
-                    self._interrupt()
+            self.team.wait()
         except KeyboardInterrupt:
             self._interrupt()
+        except TeamError:
+            self.save()
+            raise
         finally:
-            episodes.close()
+            made.close()
+            if profile := self.profile():
+                self.listener.on_profile(profile)
 
-    def _interrupt(self) -> None:
+    def profile(self) -> Profile | None:
+        """Return where the time of the steps went, where a stopwatch was given."""
+        steps = self.progress.state.iteration - self.first
+        return self.stopwatch.profile(steps) if self.stopwatch and steps else None
+
+    def _interrupt(self) -> NoReturn:
         self.save()
+        self.team.wait()  # a process that ends takes the others with it
         raise Interrupted(
             f"stopped at iteration {self.progress.state.iteration}; the checkpoint is in "
             f"{self.run.path}. Continue with --resume."
         )
 
-    def _episode(self, index: int) -> Episode:
-        """Return training episode `index`, simulated in the first part of the run."""
+    def _task(self, index: int) -> tuple[Batch, Batch]:
+        """Return support and query of training task `index`, simulated in the run's first part."""
         limit = self.config.data.simulated.share * self.config.train.iterations
         early = index // self.config.train.meta_batch < limit
-        return self.spaces["simulated" if early else "train"].episode(index)
+        space = self.spaces["simulated" if early else "train"]
+        return batches(self.network, space.episode(index))
 
-    def _iterate(self, episodes: list[Episode]) -> None:
+    def _iterate(self, made: Iterator[tuple[Batch, Batch]]) -> StepReport:
         start = time.perf_counter()
-        tasks = [batches(self.network, e) for e in episodes]
-        p = self.progress
-        state, report = meta_step(self.learner, self.outer, p.state, tasks)
-        self.run.append_metrics(
-            {
-                "kind": "train",
-                "iteration": state.iteration,
-                "loss": report.loss,
-                "accuracy": report.accuracy,
-                "grad_norm": report.grad_norm,
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        self.progress = Progress(state, p.best_accuracy, p.best_iteration)
-        self.listener.on_step(report)
+        watch, p = self.stopwatch or OFF, self.progress
+        share = self.config.train.meta_batch // self.team.world
+        with watch.phase("other"):
+            with watch.phase("data"):
+                tasks = [next(made) for _ in range(share)]
+            state, report = meta_step(
+                *(self.learner, self.outer, p.state, tasks),
+                team=self.team,
+                watch=watch,
+                stop=self.stop,
+            )
+            self.run.append_metrics(
+                {
+                    "kind": "train",
+                    "iteration": state.iteration,
+                    "loss": report.loss,
+                    "accuracy": report.accuracy,
+                    "grad_norm": report.grad_norm,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            self.progress = Progress(state, p.best_accuracy, p.best_iteration)
+            self.listener.on_step(report)
+        return report
 
     def _validate_if_due(self) -> None:
         t, done = self.config.train, self.progress.state.iteration
@@ -154,11 +182,16 @@ class Training:
         start = time.perf_counter()
         state = self.progress.state
         init, learned = state.evaluated()
-        steps = self.learner.inner_steps
-        score = scorer(self.network, self.learner, init, learned, self.spaces["val"], steps)
         result = evaluate_episodes(
-            score, range(self.config.train.validation_episodes), self._stop_between
+            self.spaces["val"].episode,
+            scorer(self.network, self.learner, init, learned, self.learner.inner_steps),
+            range(self.config.train.validation_episodes),
+            workers=torch.get_num_threads(),  # as many as the training may use
+            stop=self.stop,
+            team=self.team,
         )
+        if result is None:  # a resumed run does it again
+            self._interrupt()
         best = result.accuracy > self.progress.best_accuracy
         if best:
             progress = Progress(state, result.accuracy, state.iteration)
@@ -173,11 +206,6 @@ class Training:
             }
         )
         self.listener.on_validation(state.iteration, result, best)
-
-    def _stop_between(self, score: Score) -> None:
-        """End a validation that was asked to stop; a resumed run does it again."""
-        if self.stop():
-            self._interrupt()
 
     def _save_best(self, init: Params, learned: Params, progress: Progress) -> None:
         tensors = {f"init/{k}": v for k, v in init.items()}

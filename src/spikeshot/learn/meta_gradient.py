@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from spikeshot.learn.adapt import adapt, inner_step
 from spikeshot.learn.rules.rule import Batch, Credit, Forward, Loss, Params, Rule
+from spikeshot.learn.stopwatch import OFF, Watch
 
 MetaGradientKind = Literal["exact", "first_order"]
 Strategy = Literal["split", "remat", "double_backward"]
@@ -50,6 +51,7 @@ class Problem:
     query: Batch
     steps: int
     micro_batch: int
+    watch: Watch
 
 
 def meta_gradient(
@@ -65,39 +67,62 @@ def meta_gradient(
     *,
     strategy: Strategy = "split",
     micro_batch: int = 0,
+    watch: Watch = OFF,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
-    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it.
+    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `watch`
+    hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`).
     """
     if kind == "first_order":
         rule = Rule(_constant(rule.credit), rule.transform, rule.apply)
     problem = Problem(
-        forward, loss, _leaves(init), _leaves(learned), rule, support, query, steps, micro_batch
+        forward,
+        loss,
+        _leaves(init),
+        _leaves(learned),
+        rule,
+        support,
+        query,
+        steps,
+        micro_batch,
+        watch,
     )
     return _STRATEGIES[strategy](problem)
 
 
 def _split(p: Problem) -> MetaGradient:
-    adapted = adapt(
-        p.forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
-    )
-    grads, loss, accuracy = _query_gradient(p, adapted)
+    adapted = _adapted(p)
+    with p.watch.phase("query"):
+        grads, loss, accuracy = _query_gradient(p, adapted)
     wanted = [*p.init.values(), *p.learned.values()]
-    found = _pull_back(list(adapted.values()), list(grads.values()), wanted)
+    with p.watch.phase("backward"):
+        found = _pull_back(list(adapted.values()), list(grads.values()), wanted)
     return _package(p, found, loss, accuracy)
 
 
 def _remat(p: Problem) -> MetaGradient:
     carries = [(p.init, p.rule.transform.init(p.init))]
-    for _ in range(p.steps):
-        params, state = carries[-1]
-        after = inner_step(
-            p.forward, p.loss, _leaves(params), state, p.learned, p.rule, p.support,
-            create_graph=False,
-        )  # fmt: skip
-        carries.append(pytree.tree_map(_detached, after))
-    grads, loss, accuracy = _query_gradient(p, carries[-1][0])
+    forward = p.watch.timed("forward", p.forward)
+    with p.watch.phase("inner"):
+        for _ in range(p.steps):
+            params, state = carries[-1]
+            after = inner_step(
+                forward, p.loss, _leaves(params), state, p.learned, p.rule, p.support,
+                create_graph=False,
+            )  # fmt: skip
+            carries.append(pytree.tree_map(_detached, after))
+    with p.watch.phase("query"):
+        grads, loss, accuracy = _query_gradient(p, carries[-1][0])
+    with p.watch.phase("backward"):
+        found = _pull_back_again(p, carries, grads)
+    return _package(p, found, loss, accuracy)
+
+
+def _pull_back_again(
+    p: Problem, carries: list[tuple[Params, Any]], grads: Params
+) -> tuple[Tensor, ...]:
+    """Return the product back through the inner steps, each run again from its carry."""
     rates = list(p.learned.values())
     for_rates = [torch.zeros_like(rate) for rate in rates]
     cotangents = [*grads.values(), *map(torch.zeros_like, _tensors(carries[-1][1]))]
@@ -110,17 +135,17 @@ def _remat(p: Problem) -> MetaGradient:
         found = _pull_back(_tensors(after), cotangents, [*before, *rates])
         cotangents = list(found[: len(before)])
         for_rates = [a + b for a, b in zip(for_rates, found[len(before) :], strict=True)]
-    return _package(p, (*cotangents[: len(p.init)], *for_rates), loss, accuracy)
+    return (*cotangents[: len(p.init)], *for_rates)
 
 
 def _double_backward(p: Problem) -> MetaGradient:
-    adapted = adapt(
-        p.forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
-    )
-    logits = p.forward(adapted, p.query.frames)
-    value = p.loss(logits, p.query.labels)
+    adapted = _adapted(p)
+    with p.watch.phase("query"):
+        logits = p.forward(adapted, p.query.frames)
+        value = p.loss(logits, p.query.labels)
     wanted = [*p.init.values(), *p.learned.values()]
-    found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+    with p.watch.phase("backward"):
+        found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
     return _package(p, found, value.detach(), _hits(logits, p.query.labels) / len(logits))
 
 
@@ -129,6 +154,15 @@ _STRATEGIES: dict[str, Callable[[Problem], MetaGradient]] = {
     "remat": _remat,
     "double_backward": _double_backward,
 }
+
+
+def _adapted(p: Problem) -> Params:
+    """Return the adapted parameters with their graph."""
+    forward = p.watch.timed("forward", p.forward)
+    with p.watch.phase("inner"):
+        return adapt(
+            forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
+        )
 
 
 def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor]:

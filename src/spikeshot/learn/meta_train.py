@@ -5,16 +5,17 @@ index, so a saved state continues bit for bit. There is no random generator to s
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikeshot.errors import DivergenceError
 from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
+from spikeshot.learn.parallel import ALONE, Team, numbers
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+from spikeshot.learn.stopwatch import OFF, Watch
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -96,12 +97,16 @@ class TrainState:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one meta-iteration saw: mean query loss and accuracy after adaptation, and norms."""
+    """What one meta-iteration saw: mean query loss and accuracy after adaptation, and norms.
+
+    `stopping`: a process of the run was asked to stop; all processes hear it in the same iteration.
+    """
 
     iteration: int
     loss: float
     accuracy: float
     grad_norm: float
+    stopping: bool = False
 
 
 def meta_step(
@@ -109,15 +114,23 @@ def meta_step(
     outer: OuterLoop,
     state: TrainState,
     tasks: Sequence[tuple[Batch, Batch]],
+    *,
+    team: Team = ALONE,
+    watch: Watch = OFF,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, StepReport]:
     """Return the state after one meta-iteration over `tasks` ((support, query) each).
 
+    `tasks` are this process's share; every process of the team has as many, and all return the same
+    state. `stop` is asked once, and the answer told to all (`StepReport.stopping`).
+
     Raises `DivergenceError`, naming iteration, task and parameter, when a loss or gradient is not
-    finite; `state` is left as it was.
+    finite, in all processes alike; `state` is left as it was.
     """
-    total: Params = {}
-    loss = accuracy = 0.0
-    for number, (support, query) in enumerate(tasks):
+    count = team.world * len(tasks)
+    found: Params = {}
+    told: dict[str, list[float]] = {name: [0.0] * count for name in ("loss", "accuracy", "broken")}
+    for number, (support, query) in zip(numbers(team, count), tasks, strict=True):
         g = meta_gradient(
             learner.forward,
             learner.loss,
@@ -130,22 +143,37 @@ def meta_step(
             learner.meta_gradient,
             strategy=learner.strategy,
             micro_batch=learner.micro_batch,
+            watch=watch,
         )
         grads = _group(g.init, g.learned)
-        _require_finite(state.iteration, number, g.loss, grads)
+        told["loss"][number], told["accuracy"][number] = float(g.loss), float(g.accuracy)
+        told["broken"][number] = _first_broken(grads)
         for name, value in grads.items():
-            share = value / len(tasks)
-            total[name] = total[name] + share if name in total else share
-        loss += float(g.loss) / len(tasks)
-        accuracy += float(g.accuracy) / len(tasks)
-    squares = (total[name].double().square().sum() for name in sorted(total))
+            found[name] = found[name] + value.double() if name in found else value.double()
+    like = next(iter(found.values()))
+    notes = {name: like.new_tensor(values) for name, values in told.items()}
+    notes["stop"] = like.new_tensor([stop()])
+    with watch.phase("reduce" if team.world > 1 else "optimiser"):
+        total = team.sum(found | notes)  # the only word between processes in an iteration
+    with watch.phase("optimiser"):
+        notes = {name: total.pop(name) for name in notes}
+        _require_finite(state.iteration, notes["loss"], notes["broken"], list(total))
+        values = _group(state.init, state.learned)
+        mean = {name: (value / count).to(values[name].dtype) for name, value in total.items()}
+        after, norm = _outer_step(outer, state, mean)
+    loss, accuracy = (float(notes[name].mean()) for name in ("loss", "accuracy"))
+    return after, StepReport(state.iteration, loss, accuracy, norm, bool(notes["stop"].any()))
+
+
+def _outer_step(outer: OuterLoop, state: TrainState, grads: Params) -> tuple[TrainState, float]:
+    """Return the state after one step along `grads`, clipped, and their norm before that."""
+    squares = (grads[name].double().square().sum() for name in sorted(grads))
     norm = float(torch.sqrt(sum(squares, _ZERO)))  # sorted: a resumed state has another order
     if outer.clip_norm and norm > outer.clip_norm:
-        total = {name: value * (outer.clip_norm / norm) for name, value in total.items()}
-    report = StepReport(state.iteration, loss, accuracy, norm)
-    after = _adam(outer, state, total)
+        grads = {name: value * (outer.clip_norm / norm) for name, value in grads.items()}
+    after = _adam(outer, state, grads)
     _require_finite_state(after)
-    return after, report
+    return after, norm
 
 
 _ZERO = torch.zeros((), dtype=torch.float64)
@@ -185,15 +213,22 @@ def _ungroup(values: Params) -> tuple[Params, Params]:
     return init, learned
 
 
-def _require_finite(iteration: int, task: int, loss: Tensor, grads: Mapping[str, Any]) -> None:
-    bad = [name for name, grad in grads.items() if not torch.isfinite(grad).all()]
-    if torch.isfinite(loss) and not bad:
-        return
-    what = f"the gradient of {bad[0]} is not" if bad else "every gradient is"
-    raise DivergenceError(
-        f"iteration {iteration}, task {task}: the query loss is {float(loss)} ({what} finite). "
-        f"{_REMEDY}"
-    )
+def _first_broken(grads: Mapping[str, Tensor]) -> int:
+    """Return the place, from 1, of the first gradient that is not finite; 0 when all are."""
+    broken = (i for i, grad in enumerate(grads.values(), 1) if not torch.isfinite(grad).all())
+    return next(broken, 0)
+
+
+def _require_finite(iteration: int, loss: Tensor, broken: Tensor, names: Sequence[str]) -> None:
+    """Raise for the first task whose loss or gradients are not finite."""
+    for task, (value, place) in enumerate(zip(loss.tolist(), broken.tolist(), strict=True)):
+        if not math.isfinite(value) or place:
+            bad = names[int(place) - 1]
+            what = f"the gradient of {bad} is not" if place else "every gradient is"
+            raise DivergenceError(
+                f"iteration {iteration}, task {task}: the query loss is {value} ({what} finite). "
+                f"{_REMEDY}"
+            )
 
 
 def _require_finite_state(state: TrainState) -> None:

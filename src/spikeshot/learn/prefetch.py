@@ -1,4 +1,4 @@
-"""Prefetch: the next items are made in a background thread while the present one is used."""
+"""Prefetch: the next items are made in background threads while the present one is used."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -9,9 +9,14 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def prefetch(make: Callable[[A], B], keys: Iterable[A], ahead: int = 2) -> Generator[B, None, None]:
-    """Yield `make(key)` for every key, in order, keeping up to `ahead` made in advance."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
+def prefetch(
+    make: Callable[[A], B], keys: Iterable[A], ahead: int = 2, *, threads: int = 1
+) -> Generator[B, None, None]:
+    """Yield `make(key)` for every key, in order, keeping up to `ahead` made in advance.
+
+    When it is closed, items under way are finished and no other is begun.
+    """
+    with ThreadPoolExecutor(max_workers=threads) as pool:
         waiting: deque[Future[B]] = deque()
         try:
             for key in keys:
