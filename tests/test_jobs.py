@@ -198,6 +198,18 @@ def test_the_first_share_of_the_episodes_is_simulated(simulated, tmp_path, fake_
     assert [same["train"] for _, same in drawn] == [False] * 4 + [True] * 4
 
 
+def test_validation_and_test_may_take_more_inner_steps_than_training(tmp_path, fake_zip):
+    ears = Ears()
+    config = tiny(learn=TINY["learn"] | {"test_steps": 5})
+    result = jobs.train(config, tmp_path / "run", data=fake_zip, listener=ears)
+    assert result["inner_steps"] == 5
+    assert jobs.evaluate(tmp_path / "run", episodes=2)["inner_steps"] == 5
+    short = Ears()
+    jobs.train(tiny(), tmp_path / "short", data=fake_zip, listener=short)
+    assert [r.loss for r in ears.steps] == [r.loss for r in short.steps]
+    assert [v[1] for v in ears.validations] != [v[1] for v in short.validations]
+
+
 # --- evaluation ----------------------------------------------------------------------------------
 
 

@@ -170,6 +170,8 @@ class TaskConfig(_Section):
 class LearnConfig(_Section):
     """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps.
 
+    `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
+    cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
     `strategy` and `micro_batch` (query samples per pass, 0: all) trade memory for time and change
     no number but by rounding (`learn/meta_gradient.py`).
     """
@@ -178,9 +180,15 @@ class LearnConfig(_Section):
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor"] = "fixed"
     inner_steps: int = Field(1, ge=1, le=1000)
+    test_steps: int = Field(0, ge=0, le=1000)
     meta_gradient: Literal["exact", "first_order"] = "exact"
     strategy: Literal["split", "remat", "double_backward"] = "split"
     micro_batch: int = Field(0, ge=0)
+
+    @property
+    def steps_after_training(self) -> int:
+        """Inner steps at validation and evaluation."""
+        return self.test_steps or self.inner_steps
 
 
 class TrainConfig(_Section):

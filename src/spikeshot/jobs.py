@@ -204,7 +204,7 @@ def evaluate(
             recordings = load_recordings(config, corpus, data)
     t = config.task
     task = Task(ways or t.ways, shots or t.shots, queries or t.queries)
-    steps = steps if steps is not None else config.learn.inner_steps
+    steps = steps if steps is not None else config.learn.steps_after_training
     space = task_space(config, recordings, record.split, split, task=task)
     if list(space.frame_shape) != about["frame_shape"]:
         raise ConfigError(

@@ -184,7 +184,10 @@ class Training:
         init, learned = state.evaluated()
         result = evaluate_episodes(
             self.spaces["val"].episode,
-            scorer(self.network, self.learner, init, learned, self.learner.inner_steps),
+            scorer(
+                *(self.network, self.learner, init, learned),
+                self.config.learn.steps_after_training,
+            ),
             range(self.config.train.validation_episodes),
             workers=torch.get_num_threads(),  # as many as the training may use
             stop=self.stop,
