@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d, cross_entropy
+from torch.nn.functional import cross_entropy
 
 from networks import (
     RESETS,
@@ -18,7 +18,7 @@ from networks import (
     start,
 )
 from spikeshot.errors import ConfigError
-from spikeshot.snn.layer import Layer, PoolKind, PoolWhere, _weigh
+from spikeshot.snn.layer import Layer, PoolKind, PoolWhere
 from spikeshot.snn.network import (
     Network,
     Readout,
@@ -66,28 +66,6 @@ def test_engine_equals_oracle_to_second_order(
         theirs = {k: v for k, v in expected.items() if k.startswith(part)}
         assert any(v.abs().max() > 1e-6 for v in theirs.values())
         assert relative_error(mine, theirs) < 1e-12
-
-
-@pytest.mark.parametrize("size", [(8, 8), (8, 12), (7, 8), (9, 6)])
-@pytest.mark.parametrize(("kernel", "pool"), [(5, 2), (3, 2), (7, 3), (3, 1), (9, 4), (1, 2)])
-def test_pooled_convolution_equals_convolution_then_pooling(
-    kernel: int, pool: int, size: tuple[int, int]
-) -> None:
-    """As one strided convolution, on pixels or on cells of pixels; gradients too."""
-    g = torch.Generator().manual_seed(3)
-    x = torch.randn(3, 2, *size, 4, generator=g, dtype=torch.float64).requires_grad_()
-    weight = torch.randn(5, 4, kernel, kernel, generator=g, dtype=torch.float64).requires_grad_()
-    found = _weigh(weight, x, pool)
-    plain = conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, padding=kernel // 2)
-    pooled = avg_pool2d(plain, pool).permute(0, 2, 3, 1)
-    expected = pooled.unflatten(0, x.shape[:2])
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    for mine, theirs in zip(
-        torch.autograd.grad(found.pow(2).sum(), [x, weight]),
-        torch.autograd.grad(expected.pow(2).sum(), [x, weight]),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.parametrize("reset", RESETS)

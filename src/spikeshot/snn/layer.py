@@ -7,9 +7,7 @@ come first, and all that follows them is one sweep over memory (`fused.py`). Onl
 input is filtered beforehand: it is the same for all parameters (`network.prepare`).
 """
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from spikeshot.snn.neuron import Neuron, bias_response, filter_matrix
 from spikeshot.snn.spike import spikes
+from spikeshot.snn.weights import weigh
 
 PoolKind = Literal["average", "max"]
 PoolWhere = Literal["before", "after"]
@@ -88,7 +87,7 @@ def layer_drive(
     `weight` `[units, C, k, k]` or `[units, F]`.
     """
     rows = x if traced else with_state(x, state)
-    y = _weigh(weight, rows, _linear_pool(layer, style))
+    y = weigh(weight, rows, _linear_pool(layer, style))
     if not traced:
         y = over_time(trace_rows(filter_matrix(style.neuron, len(x), x).trace, rows), y)
     if layer.pool > 1 and style.pool_where == "before" and style.pool_kind == "max":
@@ -119,7 +118,7 @@ def layer_spikes(
         s, after = spikes(drive.reshape(len(drive), -1), style.neuron, reset)
         return _pool_after(layer, style, s.view(drive.shape)), after
     rows = x if traced else with_state(x, state)
-    y = _weigh(weight, rows, _linear_pool(layer, style))
+    y = weigh(weight, rows, _linear_pool(layer, style))
     pools = layer.pool > 1 and not (style.pool_where == "before" and style.pool_kind == "average")
     batch, *space, units = y.shape[1:]
     height, across = space or (1, 1)
@@ -172,62 +171,6 @@ def _linear_pool(layer: Layer, style: LayerStyle) -> int:
     """Return the pooling that is linear and comes before the spike: it is part of the weights."""
     before = style.pool_where == "before" and style.pool_kind == "average"
     return layer.pool if layer.kernel and before else 1
-
-
-def _weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
-    """Apply weights to `x` `[T, B, ...]`, a convolution followed by average pooling over `pool`.
-
-    Averaging p x p outputs of a k x k convolution is one convolution of stride p with the kernel
-    averaged over p x p shifts, of size k + p - 1: for k = 5, p = 2 it has 0.36 of the products.
-    """
-    if weight.dim() == 2:
-        return F.linear(x.reshape(*x.shape[:2], -1), weight)
-    kernel = weight.shape[-1]
-    padding, images = kernel // 2, x.flatten(0, 1)
-    _, height, width, _ = images.shape
-    cells = height % pool == width % pool == padding % pool == 0
-    if pool > 1:
-        weight = weight.flatten(2) @ _spread(kernel, pool, cells, weight.dtype, str(weight.device))
-        side = kernel + pool - 1
-        weight = _on_cells(weight, pool) if cells else weight.view(*weight.shape[:2], side, side)
-    if cells and pool > 1:
-        images, padding, pool = _cells(images, pool), padding // pool, 1
-    y = F.conv2d(images.permute(0, 3, 1, 2), weight, stride=pool, padding=padding)
-    return y.permute(0, 2, 3, 1).reshape(*x.shape[:2], *y.shape[2:], y.shape[1])
-
-
-@lru_cache(maxsize=64)
-def _spread(kernel: int, pool: int, cells: bool, dtype: torch.dtype, device: str) -> Tensor:
-    """Return the matrix `[k k, K K]` that averages a k x k kernel over pool x pool shifts.
-
-    K = k + pool - 1. With `cells` its columns are ordered (row and column of the cell, row and
-    column in the cell).
-    """
-    unit = torch.eye(kernel**2, dtype=torch.float64).view(-1, 1, kernel, kernel)
-    wide = F.avg_pool2d(F.pad(unit, [pool - 1] * 4), pool, stride=1)[:, 0]
-    if cells:
-        n = wide.shape[-1] // pool
-        wide = wide.view(-1, n, pool, n, pool).transpose(2, 3)
-    return wide.reshape(kernel**2, -1).to(dtype=dtype, device=device)
-
-
-def _on_cells(weight: Tensor, p: int) -> Tensor:
-    """Turn weights `[units, C, n n p p]`, by cells, into `[units, p p C, n, n]`."""
-    units, c, size = weight.shape
-    n = math.isqrt(size) // p
-    rows = weight.transpose(1, 2).reshape(units, n, n, p * p * c)  # (c, n n p p) -> (n n, p p c)
-    return rows.permute(0, 3, 1, 2)
-
-
-def _cells(images: Tensor, p: int) -> Tensor:
-    """Turn `[n, H, W, C]` into cells of p x p pixels: `[n, H / p, W / p, p * p * C]`.
-
-    A convolution of stride p on pixels is one of stride 1 on cells with the same products, whose
-    gradient for the input is much faster: 0.6 of the time here, a tenth with few channels.
-    """
-    n, h, w, c = images.shape
-    split = images.view(n, h // p, p, w // p, p, c)
-    return split.permute(0, 1, 3, 2, 4, 5).reshape(n, h // p, w // p, p * p * c)
 
 
 def _pool(x: Tensor, size: int, kind: PoolKind) -> Tensor:
