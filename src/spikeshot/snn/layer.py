@@ -7,6 +7,7 @@ runs on whichever side has fewer numbers (max-pooling before the spike forces it
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn.neuron import Neuron, bias_response, filter_matrix
+from spikeshot.snn.sparse_conv import convolve
 from spikeshot.snn.spike import run_spikes, spikes
 
 PoolKind = Literal["average", "max"]
@@ -91,9 +93,13 @@ def layer_drive(
     if linear_pool:
         outputs //= layer.pool**2
     filter_first = inputs <= outputs
-    x = over_time(trace, rows) if filter_first else rows
-    y = _weigh(weight, x, layer.pool if linear_pool else 1)
-    if not filter_first:
+    pool = layer.pool if linear_pool else 1
+    if filter_first:
+        y = _weigh(weight, over_time(trace, rows), pool)
+    else:
+        y = _weigh(weight, x, pool)
+        if state is not None:  # by itself: it is not sparse, as spikes are
+            y = torch.cat([y, _weigh(weight, state.trace, pool)])
         y = over_time(trace, y)
     if pools and not linear_pool:
         y = _pool(y, layer.pool, "max")
@@ -148,12 +154,24 @@ def _weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
     """
     if weight.dim() == 2:
         return F.linear(x.reshape(*x.shape[:2], -1), weight)
-    padding = weight.shape[-1] // 2
+    size = weight.shape[-1]
+    padding = size // 2
     if pool > 1:
-        weight = F.avg_pool2d(F.pad(weight, [pool - 1] * 4), pool, stride=1)
-    images = x.flatten(0, 1).permute(0, 3, 1, 2)
-    y = F.conv2d(images, weight, stride=pool, padding=padding)
-    return y.permute(0, 2, 3, 1).reshape(*x.shape[:2], *y.shape[2:], y.shape[1])
+        shifts = _box(size, pool, weight.dtype, str(weight.device))
+        weight = (weight.flatten(2) @ shifts).view(*weight.shape[:2], *[size + pool - 1] * 2)
+    y = convolve(x.flatten(0, 1), weight, pool, padding)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+@lru_cache(maxsize=16)
+def _box(size: int, pool: int, dtype: torch.dtype, device: str) -> Tensor:
+    """Return `[k k, K K]`: a kernel of size k, flat, times this is its average over all shifts.
+
+    As one matrix, for `avg_pool2d` of so small images took longer than some of the convolutions.
+    """
+    images = torch.eye(size**2, dtype=torch.float64).view(-1, size, size)
+    averaged = F.avg_pool2d(F.pad(images, [pool - 1] * 4), pool, stride=1)
+    return averaged.flatten(1).to(device, dtype)
 
 
 def _pool(x: Tensor, size: int, kind: PoolKind) -> Tensor:

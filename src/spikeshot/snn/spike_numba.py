@@ -1,16 +1,12 @@
 """The passes of reset and threshold as fused numba kernels, for the CPU.
 
 The same formulas as `spike_torch.py` (they stand in `spike.py`), one sweep over memory per pass.
-Columns of `[T, N]` are independent: they are shared out to as many threads as torch has, which wait
-for nothing but their work (numba's own parallel loops would fight torch's threads for the cores and
-take ten times as long to compile). Compiled once and cached on disk; float32 and float64.
+Columns of `[T, N]` are independent: they are shared out to as many threads as torch has
+(`workers.py`). Compiled once and cached on disk; float32 and float64.
 """
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spikeshot.snn.neuron import Neuron
+from spikeshot.snn.workers import share_out, threads_for
 
 F = TypeVar("F", bound=Callable[..., Any])
 BLOCK = 1024  # columns per block: the block's rows of state stay in the first-level cache
@@ -85,23 +82,12 @@ def _constants(neuron: Neuron, dtype: torch.dtype) -> tuple[Any, ...]:
 def _over_columns(kernel: Callable[..., None], *arrays: Tensor, constants: tuple[Any, ...]) -> None:
     """Run a kernel over all columns, in as many threads as torch has where it is worth it."""
     views = [a.detach().numpy() for a in arrays]
-    columns = views[0].shape[1]
-    threads = min(torch.get_num_threads(), views[0].size // WORTH_A_THREAD)
-    if threads < 2:
-        kernel(0, columns, *views, *constants)
-        return
-    cuts = [round(columns * i / threads) for i in range(threads + 1)]
-    jobs = [
-        _pool(threads).submit(kernel, start, stop, *views, *constants)
-        for start, stop in pairwise(cuts)
-    ]
-    for job in jobs:
-        job.result()
+    threads = threads_for(views[0].size, WORTH_A_THREAD)
 
+    def job(_: int, start: int, stop: int) -> None:
+        kernel(start, stop, *views, *constants)
 
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="spikes")
+    share_out(views[0].shape[1], threads, job)
 
 
 # Rows are slices indexed from 0 and branches stand outside the loops over a row: only so does the
