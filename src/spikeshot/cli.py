@@ -38,6 +38,8 @@ DataOption = Annotated[
 
 def main() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code."""
+    # torch's idle threads spin, and so keep the cores from ours: a tenth of a millisecond is enough
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # heard when torch is imported, later than here
     try:
         code = app(prog_name="spikeshot", standalone_mode=False)  # some versions: 130 at Ctrl-C
         sys.stdout.flush()

@@ -18,13 +18,10 @@ are, for cotangents g of S and h of U:
 
 The double backward is tangent (for g) and curvature (for U); what the curvature does to x and bias
 is the backward pass again, with h. Nothing needs a third derivative: the meta-gradient
-differentiates each inner gradient once. Columns are shared out to as many threads as torch has,
-which wait for nothing but their work (numba's own parallel loops would fight torch's threads for
-the cores and take ten times as long to compile).
+differentiates each inner gradient once. Strips are shared out to threads (`workers.py`).
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,6 +35,7 @@ from torch.autograd.function import once_differentiable
 
 from spikeshot.snn import fused_kernels as kernels
 from spikeshot.snn.neuron import Neuron, bias_response
+from spikeshot.snn.workers import share_out, threads_for
 
 STRIP = 1024  # columns in a strip: its rows of state stay in the first-level cache
 WORTH_A_THREAD = 1 << 17  # elements per thread below which waking one costs more than it saves
@@ -216,7 +214,7 @@ def _constants(plan: Plan, dtype: torch.dtype) -> tuple[Any, ...]:
 
 def _threads(strips: NDArray[np.int64], plan: Plan) -> int:
     elements = plan.steps * int(np.prod(plan.image))
-    return max(1, min(torch.get_num_threads(), elements // WORTH_A_THREAD, len(strips)))
+    return min(threads_for(elements, WORTH_A_THREAD), len(strips))
 
 
 def _over_strips(
@@ -230,20 +228,9 @@ def _over_strips(
     """Run a kernel over all strips, shared out to threads; each has its row of `per_thread`."""
     views = [a.detach().numpy() for a in arrays]
     constants = _constants(plan, like.dtype)
-    threads = _threads(strips, plan)
-    own = [[]] * threads if per_thread is None else [[row.numpy()] for row in per_thread]
-    if threads == 1:
-        kernel(strips, *views, *own[0], *constants)
-        return
-    shares = np.array_split(strips, threads)
-    jobs = [
-        _pool(threads).submit(kernel, share, *views, *mine, *constants)
-        for share, mine in zip(shares, own, strict=True)
-    ]
-    for job in jobs:
-        job.result()
 
+    def job(i: int, start: int, stop: int) -> None:
+        own = [] if per_thread is None else [per_thread[i].numpy()]
+        kernel(strips[start:stop], *views, *own, *constants)
 
-@lru_cache(maxsize=1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="spikes")
+    share_out(len(strips), _threads(strips, plan), job)

@@ -96,18 +96,16 @@ def prepare(network: Network, frames: Tensor) -> Tensor:
     if network.engine == "oracle":
         return frames
     neuron = network.style.neuron
-    x = to_input(network, frames)
-    out = torch.empty_like(x)
+    x = to_input(network, frames)  # a copy, which becomes the trace step by step
     q, p = torch.zeros_like(x[0]), torch.zeros_like(x[0])
-    for now, trace in zip(x, out, strict=True):
+    for row in x:
         if neuron.delay:
-            p = p.mul(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
-            q = q.mul_(neuron.beta).add_(now, alpha=1 - neuron.beta)
-        else:
-            q = q.mul_(neuron.beta).add_(now, alpha=1 - neuron.beta)
-            p = p.mul(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
-        trace.copy_(p)
-    return out
+            p.mul_(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
+        q.mul_(neuron.beta).add_(row, alpha=1 - neuron.beta)
+        if not neuron.delay:
+            p.mul_(neuron.alpha).add_(q, alpha=1 - neuron.alpha)
+        row.copy_(p)
+    return x
 
 
 def forward(network: Network, params: Params, frames: Tensor) -> Tensor:
@@ -152,7 +150,8 @@ def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[
 
 def to_input(network: Network, frames: Tensor) -> Tensor:
     """Return frames `[T, B, C, H, W]` as scaled activity `[T, B, H, W, C]`."""
-    return frames.permute(0, 1, 3, 4, 2).contiguous() * network.input_gain
+    x = frames.permute(0, 1, 3, 4, 2).clone(memory_format=torch.contiguous_format)
+    return x if network.input_gain == 1 else x.mul_(network.input_gain)
 
 
 def run_burn_in(network: Network, params: Params, x: Tensor) -> State:

@@ -23,10 +23,13 @@ def share_out(total: int, threads: int, job: Callable[[int, int, int], None]) ->
         job(0, 0, total)
         return
     cuts = [round(total * i / threads) for i in range(threads + 1)]
-    jobs = [
-        _pool(threads).submit(job, i, start, stop) for i, (start, stop) in enumerate(pairwise(cuts))
+    (_, *others) = shares = list(pairwise(cuts))
+    waiting = [
+        _pool(threads - 1).submit(job, i, start, stop)
+        for i, (start, stop) in enumerate(others, start=1)
     ]
-    for each in jobs:
+    job(0, *shares[0])  # the calling thread takes a share: it would only wait
+    for each in waiting:
         each.result()
 
 
