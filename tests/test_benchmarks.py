@@ -113,8 +113,8 @@ def test_other_libraries_do_the_same_meta_step(name):
     assert math.isclose(float(step.loss), float(expected.loss), rel_tol=1e-6)
 
 
-def test_the_floor_does_the_products_of_an_exact_step(monkeypatch):
-    """Per image and layer 9 convolutions' worth of products (4 without input gradient), query 3.
+def test_the_floor_does_the_products_of_an_exact_step():
+    """Per image and layer 9 convolutions' worth of products in the support, 3 in the query.
 
     Counted by hand: forward 1; backward one for each of weights and input; double backward one for
     each pair of (cotangent of the weights' or input's gradient, what it is a product with), 4; then
