@@ -13,6 +13,8 @@ import meta_step
 import others
 import workloads
 from networks import relative_error
+from spikeshot.assemble import task_space
+from spikeshot.run_folder import BEST, RunFolder
 
 TINY = workloads.Workload("small", 4, 0, (2, 8, 8), (3, 4))
 BURNING = workloads.Workload("small", 5, 2, (2, 8, 8), (3, 4))
@@ -93,6 +95,25 @@ def test_all_variants_do_the_same_meta_step(inner_steps):
     assert len(found) == 3
     for way, gradient in found.items():
         assert relative_error(gradient, oracle) < 1e-12, way
+
+
+def test_a_trained_run_is_measured_on_its_own_frames(tiny_run, fake_recordings):
+    """The frames are an episode's of the run's meta-validation classes, drawn here once more."""
+    name, task = workloads.task_of_run(tiny_run)
+    cases = meta_step.plan(meta_step.arguments(["--run", str(tiny_run), "--threads", "1"]))
+    assert [(c.workload, c.inner_steps, c.run) for c in cases] == [(name, 1, tiny_run)]
+    assert name == "tiny"
+    run = RunFolder.open(tiny_run)
+    space = task_space(run.config(), fake_recordings, run.data().split, "val")
+    assert torch.equal(task.support.frames, space.episode(0).support)
+    tensors, _ = run.read_tensors(BEST, run.config())
+    assert all(torch.equal(tensors[f"init/{key}"], value) for key, value in task.init.items())
+    oracle, engine = (
+        workloads.engine_step(task, *way, 1)() for way in (meta_step.ORACLE, ("auto", "remat"))
+    )
+    assert relative_error(engine.init, oracle.init) < 1e-4
+    assert relative_error(engine.learned, oracle.learned) < 1e-4
+    assert len(engine.learned) == len(task.init)  # learned rates, one per tensor
 
 
 @pytest.mark.parametrize("name", ["norse", "spikingjelly"])
