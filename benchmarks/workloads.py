@@ -97,8 +97,8 @@ def real_frames(workload: Workload, data: Path) -> Tensor:
     return pairs[..., :height, :width].contiguous()
 
 
-def task_of_run(folder: Path, data: Path | None = None) -> tuple[str, Task]:
-    """Return name and task of a trained run: its best weights on a meta-validation episode."""
+def task_of_run(folder: Path, data: Path | None = None) -> Task:
+    """Return the task of a trained run: its best weights on a meta-validation episode."""
     from spikeshot.assemble import build_learner, build_network, load_recordings, task_space
     from spikeshot.run_folder import BEST, RunFolder
 
@@ -116,7 +116,7 @@ def task_of_run(folder: Path, data: Path | None = None) -> tuple[str, Task]:
     support = Batch(episode.support, episode.support_labels)
     query = Batch(episode.query, episode.query_labels)
     rule = build_learner(config, network).rule
-    return config.name, Task(network, init, learned, rule, support, query)
+    return Task(network, init, learned, rule, support, query)
 
 
 def engine_step(

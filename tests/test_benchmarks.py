@@ -29,7 +29,7 @@ KEYS = (
 def tiny(monkeypatch):
     """The benchmark's `small` shrunk to milliseconds; torch's threads as they were afterwards."""
     monkeypatch.setitem(workloads.WORKLOADS, "small", TINY)
-    monkeypatch.setattr(meta_step, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(meta_step, "_settle_memory", lambda: None)
     monkeypatch.setattr(meta_step, "OTHERS", ())
     threads = torch.get_num_threads()
     yield
@@ -99,10 +99,9 @@ def test_all_variants_do_the_same_meta_step(inner_steps):
 
 def test_a_trained_run_is_measured_on_its_own_frames(tiny_run, fake_recordings):
     """The frames are an episode's of the run's meta-validation classes, drawn here once more."""
-    name, task = workloads.task_of_run(tiny_run)
+    task = workloads.task_of_run(tiny_run)
     cases = meta_step.plan(meta_step.arguments(["--run", str(tiny_run), "--threads", "1"]))
-    assert [(c.workload, c.inner_steps, c.run) for c in cases] == [(name, 1, tiny_run)]
-    assert name == "tiny"
+    assert [(c.workload, c.inner_steps, c.run) for c in cases] == [("tiny", 1, tiny_run)]
     run = RunFolder.open(tiny_run)
     space = task_space(run.config(), fake_recordings, run.data().split, "val")
     assert torch.equal(task.support.frames, space.episode(0).support)
