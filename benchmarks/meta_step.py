@@ -4,7 +4,7 @@ Method. Every variant runs in a process of its own, so that its peak memory is i
 processes of one table row group stay alive and are asked for one step each, in turn, so that a
 slower or faster spell of the machine meets all of them. The first round warms up. Reported are the
 median over the rounds, the spread (interquartile range over median), the peak resident memory of
-the process, and ratios of medians:
+the process from its first step on, and ratios of medians:
 
     ratio_to_oracle   median of the step-by-step oracle (the authors' order: a Python loop over
                       time, one graph through everything) over this variant's: how many times faster
@@ -24,6 +24,7 @@ where they are installed (`others.py`). Progress goes to standard error.
 import argparse
 import contextlib
 import ctypes
+import gc
 import json
 import multiprocessing
 import os
@@ -93,7 +94,7 @@ def build_step(case: Case, variant: Variant) -> Callable[[], Any]:
 
     engine, strategy = variant
     if case.run:
-        task = workloads.task_of_run(case.run, case.data)[1]
+        task = workloads.task_of_run(case.run, case.data)
     else:
         shape = workloads.WORKLOADS[case.workload]
         neuron = others.neuron_of(engine) if engine in OTHERS else workloads.PAPER
@@ -107,24 +108,41 @@ def build_step(case: Case, variant: Variant) -> Callable[[], Any]:
 
 def worker(pipe: Connection, case: Case, variant: Variant) -> None:
     """Do one step each time the parent asks; answer with seconds and peak memory in MB."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, for all alike
     import torch
 
     torch.set_num_threads(case.threads)
-    _keep_freed_memory()
     step = build_step(case, variant)
+    _settle_memory()
     while pipe.recv():
         start = time.perf_counter()
         step()
         seconds = time.perf_counter() - start
-        pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        pipe.send((seconds, _peak_mb()))
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory, for every variant alike, as `spikeshot train` does."""
+def _settle_memory() -> None:
+    """Give back what building the step took, and count the peak from here on.
+
+    Then have glibc keep freed memory, for every variant alike, as `spikeshot train` does.
+    """
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
         for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             libc.mallopt(option, 1 << 30)
+    with contextlib.suppress(OSError):  # another system: the peak of the whole process, then
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_mb() -> float:
+    """Return the peak resident memory of this process in MB."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(case: Case, say: Callable[[str], None], processes: Any = None) -> list[Row]:
@@ -189,9 +207,9 @@ def rows_of(case: Case, answers: Sequence[Sequence[tuple[float, float]]]) -> lis
 def plan(asked: argparse.Namespace) -> list[Case]:
     """Return the cases that the arguments ask for."""
     if asked.run:
-        from workloads import task_of_run
+        from spikeshot.run_folder import RunFolder
 
-        names, sources = [task_of_run(asked.run, asked.data)[0]], (asked.data, asked.run)
+        names, sources = [RunFolder.open(asked.run).config().name], (asked.data, asked.run)
     else:
         names, sources = asked.workloads, (asked.data, None)
     installed = () if asked.run else tuple(name for name in OTHERS if find_spec(name))

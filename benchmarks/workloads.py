@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,8 +97,8 @@ def real_frames(workload: Workload, data: Path) -> Tensor:
     return pairs[..., :height, :width].contiguous()
 
 
-def task_of_run(folder: Path, data: Path | None = None) -> tuple[str, Task]:
-    """Return name and task of a trained run: its best weights on a meta-validation episode."""
+def task_of_run(folder: Path, data: Path | None = None) -> Task:
+    """Return the task of a trained run: its best weights on a meta-validation episode."""
     from spikeshot.assemble import build_learner, build_network, load_recordings, task_space
     from spikeshot.run_folder import BEST, RunFolder
 
@@ -117,7 +116,7 @@ def task_of_run(folder: Path, data: Path | None = None) -> tuple[str, Task]:
     support = Batch(episode.support, episode.support_labels)
     query = Batch(episode.query, episode.query_labels)
     rule = build_learner(config, network).rule
-    return config.name, Task(network, init, learned, rule, support, query)
+    return Task(network, init, learned, rule, support, query)
 
 
 def engine_step(
@@ -190,10 +189,15 @@ def floor_step(task: Task, inner_steps: int) -> Callable[[], None]:
 
 def _convolve(kernel: Tensor, x: Tensor, *, twice: bool) -> None:
     """Do a convolution, its backward pass and, with `twice`, its double backward pass."""
-    wanted = [kernel, x] if x.requires_grad else [kernel]
+    inner = x.requires_grad
+    wanted = [kernel, x] if inner else [kernel]
     y = F.conv2d(x, kernel, padding="same")
-    g = torch.ones_like(y, requires_grad=twice)
-    first: Any = torch.autograd.grad(y, wanted, g, create_graph=twice)
-    if twice:
+    g = torch.ones_like(y, requires_grad=twice and inner)
+    first = torch.autograd.grad(y, wanted, g, create_graph=twice and inner, retain_graph=twice)
+    if twice and inner:
         ones = [torch.ones_like(f) for f in first]
         torch.autograd.grad([*first, y], [*wanted, g], [*ones, torch.ones_like(y)])
+    elif twice:  # by hand: torch would do the input's gradient too, which nobody asked for
+        with torch.no_grad():
+            F.conv2d(x, torch.ones_like(kernel), padding="same")
+        torch.autograd.grad(y, kernel, g)

@@ -13,6 +13,8 @@ import meta_step
 import others
 import workloads
 from networks import relative_error
+from spikeshot.assemble import task_space
+from spikeshot.run_folder import BEST, RunFolder
 
 TINY = workloads.Workload("small", 4, 0, (2, 8, 8), (3, 4))
 BURNING = workloads.Workload("small", 5, 2, (2, 8, 8), (3, 4))
@@ -27,7 +29,7 @@ KEYS = (
 def tiny(monkeypatch):
     """The benchmark's `small` shrunk to milliseconds; torch's threads as they were afterwards."""
     monkeypatch.setitem(workloads.WORKLOADS, "small", TINY)
-    monkeypatch.setattr(meta_step, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(meta_step, "_settle_memory", lambda: None)
     monkeypatch.setattr(meta_step, "OTHERS", ())
     threads = torch.get_num_threads()
     yield
@@ -95,6 +97,24 @@ def test_all_variants_do_the_same_meta_step(inner_steps):
         assert relative_error(gradient, oracle) < 1e-12, way
 
 
+def test_a_trained_run_is_measured_on_its_own_frames(tiny_run, fake_recordings):
+    """The frames are an episode's of the run's meta-validation classes, drawn here once more."""
+    task = workloads.task_of_run(tiny_run)
+    cases = meta_step.plan(meta_step.arguments(["--run", str(tiny_run), "--threads", "1"]))
+    assert [(c.workload, c.inner_steps, c.run) for c in cases] == [("tiny", 1, tiny_run)]
+    run = RunFolder.open(tiny_run)
+    space = task_space(run.config(), fake_recordings, run.data().split, "val")
+    assert torch.equal(task.support.frames, space.episode(0).support)
+    tensors, _ = run.read_tensors(BEST, run.config())
+    assert all(torch.equal(tensors[f"init/{key}"], value) for key, value in task.init.items())
+    oracle, engine = (
+        workloads.engine_step(task, *way, 1)() for way in (meta_step.ORACLE, ("auto", "remat"))
+    )
+    assert relative_error(engine.init, oracle.init) < 1e-4
+    assert relative_error(engine.learned, oracle.learned) < 1e-4
+    assert len(engine.learned) == len(task.init)  # learned rates, one per tensor
+
+
 @pytest.mark.parametrize("name", ["norse", "spikingjelly"])
 @pytest.mark.filterwarnings("ignore")  # of the libraries
 def test_other_libraries_do_the_same_meta_step(name):
@@ -113,8 +133,8 @@ def test_other_libraries_do_the_same_meta_step(name):
     assert math.isclose(float(step.loss), float(expected.loss), rel_tol=1e-6)
 
 
-def test_the_floor_does_the_products_of_an_exact_step(monkeypatch):
-    """Per image and layer 9 convolutions' worth of products (4 without input gradient), query 3.
+def test_the_floor_does_the_products_of_an_exact_step():
+    """Per image and layer 9 convolutions' worth of products in the support, 3 in the query.
 
     Counted by hand: forward 1; backward one for each of weights and input; double backward one for
     each pair of (cotangent of the weights' or input's gradient, what it is a product with), 4; then
