@@ -31,7 +31,7 @@ Readout = Literal["last", "mean", "count"]
 Engine = Literal["auto", "oracle"]
 Params = Mapping[str, Tensor]
 State = list[LayerState]
-BURN_IN_SAMPLES = 10  # samples whose burn-in runs at once
+BURN_IN_SAMPLES = 5  # samples whose burn-in runs at once
 
 
 @dataclass(frozen=True)
