@@ -76,7 +76,7 @@ def bin_recordings(
     index = np.asarray(indices, np.int64)
     spans = recordings.spans(index)
     stored = np.asarray(recordings.events)  # of a pack: a plain view, which slices faster
-    events = np.concatenate([stored[start:stop] for start, stop in spans])
+    events = np.concatenate([stored[start:stop] for start, stop in spans.tolist()])
     owner = np.repeat(np.arange(len(index)), spans[:, 1] - spans[:, 0])
     if augmentation is not None and rng is not None:
         events, owner = augmentation.apply(events, owner, len(index), recordings.sensor_size, rng)

@@ -195,11 +195,18 @@ def open_pack(folder: Path) -> Recordings:
         raise DataError(f"{folder}: the pack is damaged ({error}). Remove it.") from error
 
 
-def verify_pack(folder: Path) -> None:
-    """Read a pack through; raises `DataError` unless its content is what was packed."""
+def folder_of(recordings: Recordings) -> Path | None:
+    """Return the folder of the pack that holds the events of `recordings`; None: in memory."""
+    file = getattr(recordings.events, "filename", None)  # of an np.memmap
+    return Path(file).parent if file else None
+
+
+def verify_pack(folder: Path) -> Recordings:
+    """Read a pack through and return it; raises `DataError` unless it is what was packed."""
     recordings = open_pack(folder)
     if replace(recordings, known_digest=None).digest != recordings.digest:
         raise DataError(f"{folder}: the pack is damaged (its content has changed). Remove it.")
+    return recordings
 
 
 def _digest(text: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spikeshot.data.events import EVENT_DTYPE, Events, check_events
+from spikeshot.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,29 @@ class Recordings:
         for i in range(len(self)):
             digest.add(self[i])
         return digest.end(self.labels, self.classes, self.origins, self.sensor_size)
+
+
+def join(first: Recordings, second: Recordings) -> Recordings:
+    """Return the recordings of both, copied: the first's, then the second's.
+
+    Classes of one name are one class. Raises `DataError` for recordings of different sensors.
+    """
+    if first.sensor_size != second.sensor_size:
+        raise DataError(
+            f"recordings of sensors of {first.sensor_size} and {second.sensor_size} pixels; "
+            "expected the same sensor. Use them in separate runs."
+        )
+    classes = tuple(dict.fromkeys((*first.classes, *second.classes)))
+    places = np.array([classes.index(name) for name in second.classes], np.int64)
+    samples = [r[i] for r in (first, second) for i in range(len(r))]
+    return Recordings(
+        events=np.concatenate([np.empty(0, EVENT_DTYPE), *samples]),
+        offsets=offsets_of([len(sample) for sample in samples]),
+        labels=np.concatenate([first.labels, places[second.labels]]),
+        classes=classes,
+        origins=first.origins + second.origins,
+        sensor_size=first.sensor_size,
+    )
 
 
 class ContentDigest:

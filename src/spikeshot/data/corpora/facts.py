@@ -79,9 +79,9 @@ N_OMNIGLOT = Facts(
     classes="1,623 characters of 50 alphabets",
     size="32,460 recordings",
     licence="see the publisher's page",
-    obtain="By hand: the paper, https://doi.org/10.1038/s41597-022-01851-z, links to the files "
-    "under Data Availability. Unpack them and give the folder that holds dvs_background and "
-    "dvs_evaluation with --data.",
+    obtain="By hand: from https://doi.org/10.6084/m9.figshare.16821427, or as the paper's Data "
+    "Availability says (https://doi.org/10.1038/s41597-022-01851-z). Unpack the archives and give "
+    "the folder that holds dvs_background and dvs_evaluation with --data.",
     citation="Li, Dong, Zhao, Zeng: N-Omniglot, a large-scale neuromorphic dataset for "
     "spatio-temporal sparse few-shot learning. Scientific Data 9:746, 2022",
 )
@@ -112,7 +112,7 @@ OMNIGLOT_STROKES = Facts(
     ),
 )
 
-DOUBLE_SIGNS = Facts(
+SIGNS = Facts(
     classes="10 hand signs; as pairs 100",
     size="2,062 photographs, 14 MB",
     licence="Apache-2.0",
