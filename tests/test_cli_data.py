@@ -133,7 +133,7 @@ def test_check_reads_a_pack_through(cli, fake_zip):
 def test_what_is_not_there_or_fits_no_layout(cli, tmp_path, command):
     more = ["--out", tmp_path / "a.png"] if command == "show" else []
     refused(cli("data", command, "nmnst", *more), "neither a file or folder nor a corpus", "nmnist")
-    refused(cli("data", command, "nmnist", *more), "nothing has been fetched", "data get nmnist")
+    refused(cli("data", command, "nmnist", *more), "reads your data", "data get nmnist")
     refused(cli("data", command, tmp_path, *more), "Point --data at the folder or zip")
     refused(cli("data", command, tmp_path, "--corpus", "x", *more), "corpus 'x' is unknown")
     (tmp_path / "text.zip").write_text("words")

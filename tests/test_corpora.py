@@ -109,8 +109,22 @@ def test_a_folder_of_zips_is_read_as_one(tmp_path, cache, fake_recordings):
 
 
 def test_what_data_get_has_fetched_needs_no_path(cache, fake_recordings):
-    write_zip(cache / "downloads" / "nmnist" / "Train.zip", fake_files())
+    folder = write_folder(cache / "downloads" / "nmnist", fake_files())  # put there by hand
     assert load_corpus("nmnist", Request()).digest == fake_recordings.digest
+    (folder / ".Train.zip.part").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"not all been fetched. Run `spikeshot data get nmnist`"):
+        load_corpus("nmnist", Request())
+
+
+def test_half_of_what_is_published_is_not_taken_for_the_whole(cache):
+    folder = cache / "downloads" / "nmnist"
+    for half in ("Train", "Test"):
+        files = {name: raw for name, raw in fake_files().items() if name.startswith(half)}
+        write_zip(folder / f"{half}.zip", files)
+    assert len(load_corpus("nmnist", Request())) == 140
+    (folder / "Test.zip").unlink()
+    with pytest.raises(DataError, match="not all been fetched"):
+        load_corpus("nmnist", Request())
 
 
 def test_a_changed_source_is_read_again(tmp_path, cache):

@@ -245,5 +245,6 @@ def test_a_corpus_without_addresses_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(CORPORA, "n", stand_in)
     with pytest.raises(DataError, match=r"command. By hand: from X. What lies in /here is found"):
         obtain("n")
-    with pytest.raises(DataError, match="names no file"):
-        obtain("nmnist", urls=["https://example.org/"])
+    for url in ("https://x.org/", "https://x.org/a/..", "https://[", "https://x.org/%00", ""):
+        with pytest.raises(DataError, match="names no file"):
+            obtain("nmnist", urls=[url])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fakes import fake_files, fake_recording, write_folder, write_zip
 from spikeshot.data import packs, store
 from spikeshot.data.events import make_events
+from spikeshot.data.frames import FrameSpec, bin_events
 from spikeshot.data.packs import collection_of, open_pack, pack, verify_pack
 from spikeshot.data.recordings import gather_recordings
 from spikeshot.data.samples import Collection, Sample
@@ -260,6 +261,15 @@ def test_verify_notices_a_single_changed_byte(folder, at):
     open_pack(folder)  # reads no event
     with pytest.raises(DataError, match="its content has changed"):
         verify_pack(folder)
+
+
+def test_a_polarity_that_the_disk_has_damaged_counts_nowhere(folder):
+    pack(collection(), folder)
+    with (folder / "events.bin").open("r+b") as stream:
+        stream.seek(12)  # x, y int16, t int64: then p
+        stream.write(b"\xff")
+    recordings, spec = open_pack(folder), FrameSpec(bins=400)
+    assert bin_events(recordings[0], (34, 34), spec).sum() == len(recordings[0]) - 1
 
 
 # --- many at once, and what the dead left ---------------------------------------------------------

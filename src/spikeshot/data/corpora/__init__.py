@@ -17,7 +17,17 @@ from spikeshot.data.recordings import Recordings
 from spikeshot.data.store import cache_folder
 from spikeshot.errors import ConfigError, DataError, nearest_hint
 
-__all__ = ["CORPORA", "Corpus", "Facts", "Request", "digit_images", "get_corpus", "load_corpus"]
+__all__ = [
+    "CORPORA",
+    "Corpus",
+    "Facts",
+    "Request",
+    "digit_images",
+    "download_folder",
+    "fetched_folder",
+    "get_corpus",
+    "load_corpus",
+]
 
 CORPORA = {
     c.name: c
@@ -53,6 +63,27 @@ def download_folder(name: str) -> Path:
     return cache_folder() / "downloads" / re.sub("[^A-Za-z0-9_-]+", "-", name)
 
 
+def fetched_folder(name: str) -> Path:
+    """Return where the fetched files of corpus `name` are.
+
+    Raises `DataError` where there are none, or not yet all of them.
+    """
+    folder = download_folder(name)
+    if not folder.is_dir():
+        raise DataError(
+            f"corpus {name!r} reads your data; give its place with --data PATH, or fetch it: "
+            f"`spikeshot data get {name}`."
+        )
+    files = [file.name for file in get_corpus(name).facts.files]
+    missing = [file for file in files if not (folder / file).exists()]
+    if list(folder.glob(".*.part")) or 0 < len(missing) < len(files):
+        raise DataError(
+            f"{folder}: the files of corpus {name!r} have not all been fetched. Run "
+            f"`spikeshot data get {name}` again, or give the place of your copy with --data PATH."
+        )
+    return folder
+
+
 def load_corpus(name: str, request: Request) -> Recordings:
     """Return the recordings of corpus `name`.
 
@@ -62,13 +93,7 @@ def load_corpus(name: str, request: Request) -> Recordings:
     """
     corpus = get_corpus(name)
     if corpus.needs_path and request.path is None:
-        fetched = download_folder(name)
-        if not fetched.is_dir():
-            raise DataError(
-                f"corpus {name!r} reads your data; give its place with --data PATH, or see "
-                f"`spikeshot data get {name}`."
-            )
-        request = replace(request, path=fetched)
+        request = replace(request, path=fetched_folder(name))
     if request.path is not None and not (corpus.needs_path or corpus.optional_path):
         raise DataError(
             f"corpus {name!r} is simulated and reads no data, but --data {request.path} was given. "

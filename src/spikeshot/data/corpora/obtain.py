@@ -38,8 +38,11 @@ def _with_mirrors(files: Sequence[RemoteFile], urls: Sequence[str]) -> list[Remo
     """Add each address to the file of its name, or as a file of its own."""
     by_name = {file.name.lower(): file for file in files}
     for url in urls:
-        name = Path(unquote(urlsplit(url).path)).name
-        if not name:
+        try:
+            name = Path(unquote(urlsplit(url).path)).name
+        except ValueError:
+            name = ""
+        if name in ("", "..") or "\0" in name:
             raise DataError(f"{url!r} names no file; expected an address that ends in a file name.")
         known = by_name.get(name.lower(), RemoteFile(name, ()))
         by_name[name.lower()] = RemoteFile(known.name, (url, *known.urls), known.checksum)

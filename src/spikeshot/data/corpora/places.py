@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from spikeshot.data.corpora import CORPORA, download_folder, get_corpus, load_corpus
+from spikeshot.data.corpora import CORPORA, fetched_folder, get_corpus, load_corpus
 from spikeshot.data.corpora.corpus import Corpus, Request, list_place, pack_place
 from spikeshot.data.corpora.tonic_bridge import PREFIX
 from spikeshot.data.packs import INDEX, open_pack
@@ -56,12 +56,9 @@ def _found(target: str, corpus: str | None) -> tuple[Corpus, Path, Collection]:
                 f"{target!r} is neither a file or folder nor a corpus"
                 f"{nearest_hint(target, CORPORA)}; corpora are {', '.join(CORPORA)}."
             )
-        corpus, path = target, download_folder(target)
-        if not path.exists() and get_corpus(target).list_samples:
-            raise DataError(
-                f"nothing has been fetched for corpus {target!r}: {path} is not there. Give the "
-                f"path of your copy, or see `spikeshot data get {target}`."
-            )
+        corpus = target
+        if get_corpus(target).list_samples:
+            path = fetched_folder(target)
     candidates = [get_corpus(corpus)] if corpus else list(CORPORA.values())
     reasons: dict[str, str] = {}  # each once: a damaged archive is one to all layouts
     for candidate in candidates:
