@@ -69,6 +69,7 @@ def write_folder(folder, files):
 
 
 def write_zip(file, files):
+    file.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file, "w") as archive:
         for name, raw in files.items():
             archive.writestr(name, raw)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
-from spikeshot.data.corpora import CORPORA, Request, load_corpus
+from spikeshot.data.corpora import Request, get_corpus, load_corpus
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.data.frames import FrameSpec
 from spikeshot.data.recordings import Recordings
@@ -59,7 +59,7 @@ def load_recordings(config: Config, corpus: str, path: Path | None) -> Recording
     d = config.data
     until_us = frame_spec(config).end_us + augmentation(config).reach_us
     recordings = load_corpus(corpus, Request(path, config.seed, until_us))
-    if d.first_image > 1 and not CORPORA[corpus].needs_path:
+    if d.first_image > 1 and not get_corpus(corpus).needs_path:
         recordings = _from_image(recordings, d.first_image)
     return recordings
 

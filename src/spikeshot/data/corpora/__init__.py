@@ -1,0 +1,102 @@
+"""Corpora by name: where recordings come from.
+
+A corpus is one entry of `CORPORA`; `load_corpus` is the only way in. Beside those, `tonic:NAME`
+takes any data set of the package tonic (`tonic_bridge.py`).
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from spikeshot.data.corpora import facts
+from spikeshot.data.corpora.corpus import Corpus, Facts, Request, layout_corpus
+from spikeshot.data.corpora.digits import digit_images, load_digits
+from spikeshot.data.corpora.nmnist import list_nmnist
+from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
+from spikeshot.data.recordings import Recordings
+from spikeshot.data.store import cache_folder
+from spikeshot.errors import ConfigError, DataError, nearest_hint
+
+__all__ = [
+    "CORPORA",
+    "Corpus",
+    "Facts",
+    "Request",
+    "digit_images",
+    "download_folder",
+    "fetched_folder",
+    "get_corpus",
+    "load_corpus",
+]
+
+CORPORA = {
+    c.name: c
+    for c in (
+        Corpus(
+            "digits",
+            "5,000 MNIST digits through the camera model",
+            False,
+            load_digits,
+            facts.DIGITS,
+        ),
+        layout_corpus(
+            "nmnist", "N-MNIST's real recordings, folder or zip", facts.NMNIST, list_nmnist
+        ),
+    )
+}
+
+
+def get_corpus(name: str) -> Corpus:
+    """Return corpus `name`; raises `ConfigError` for an unknown one."""
+    if name.startswith(PREFIX):
+        return tonic_corpus(name)
+    if name not in CORPORA:
+        raise ConfigError(
+            f"corpus {name!r} is unknown{nearest_hint(name, CORPORA)}; expected one of "
+            f"{', '.join(CORPORA)}, or {PREFIX}NAME."
+        )
+    return CORPORA[name]
+
+
+def download_folder(name: str) -> Path:
+    """Return where `spikeshot data get` puts the files of corpus `name`."""
+    return cache_folder() / "downloads" / re.sub("[^A-Za-z0-9_-]+", "-", name)
+
+
+def fetched_folder(name: str) -> Path:
+    """Return where the fetched files of corpus `name` are.
+
+    Raises `DataError` where there are none, or not yet all of them.
+    """
+    folder = download_folder(name)
+    if not folder.is_dir():
+        raise DataError(
+            f"corpus {name!r} reads your data; give its place with --data PATH, or fetch it: "
+            f"`spikeshot data get {name}`."
+        )
+    files = [file.name for file in get_corpus(name).facts.files]
+    missing = [file for file in files if not (folder / file).exists()]
+    if list(folder.glob(".*.part")) or 0 < len(missing) < len(files):
+        raise DataError(
+            f"{folder}: the files of corpus {name!r} have not all been fetched. Run "
+            f"`spikeshot data get {name}` again, or give the place of your copy with --data PATH."
+        )
+    return folder
+
+
+def load_corpus(name: str, request: Request) -> Recordings:
+    """Return the recordings of corpus `name`.
+
+    A corpus that needs a path and is given none reads what `spikeshot data get` has fetched.
+    Raises `ConfigError` for an unknown name and `DataError` where data is missing, or given to a
+    corpus that reads none.
+    """
+    corpus = get_corpus(name)
+    if corpus.needs_path and request.path is None:
+        request = replace(request, path=fetched_folder(name))
+    if request.path is not None and not (corpus.needs_path or corpus.optional_path):
+        raise DataError(
+            f"corpus {name!r} is simulated and reads no data, but --data {request.path} was given. "
+            "Leave it out, or choose a corpus that reads data, as data.corpus=nmnist."
+        )
+    return corpus.load(request)
