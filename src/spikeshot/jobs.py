@@ -102,10 +102,8 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
     """
     split, overlap = source.split, config.data.overlap
     spaces = {
-        name: task_space(
-            config, source.recordings, split, name, augment=name == "train", overlap=overlap
-        )
-        for name in ("train", "val")
+        name: task_space(config, recordings, split, name, augment=name == "train", overlap=overlap)
+        for name, recordings in (("train", source.training), ("val", source.recordings))
     }
     if source.simulated:
         spaces["simulated"] = task_space(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from spikeshot.data.events import EVENT_DTYPE
 from spikeshot.data.nmnist import CLASSES, read_nmnist
+from spikeshot.data.omniglot import OMNIGLOT, load_omniglot
 from spikeshot.data.recordings import Recordings
 from spikeshot.errors import ConfigError, DataError, nearest_hint
 
@@ -29,22 +30,28 @@ class Request:
     """What is asked of a corpus.
 
     `path`: the user's data, or None; `seed` of a simulation; `until_us`: events later than this
-    many microseconds are not needed (they may be left out).
+    many microseconds are not needed (they may be left out); None: all are. `turned`: instead of all
+    classes, these ones, each turned by one, two and three right angles (`data/turns.py`).
     """
 
     path: Path | None = None
     seed: int = 0
-    until_us: int = 300_000
+    until_us: int | None = 300_000
+    turned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """One entry of the registry: what it is, whether it reads the user's data, how to load it."""
+    """One entry of the registry: what it is, whether it reads the user's data, how to load it.
+
+    `turns`: whether it can turn classes by right angles.
+    """
 
     name: str
     about: str
     needs_path: bool
     load: Callable[[Request], Recordings]
+    turns: bool = False
 
 
 def load_corpus(name: str, request: Request) -> Recordings:
@@ -60,7 +67,14 @@ def load_corpus(name: str, request: Request) -> Recordings:
         )
     corpus = CORPORA[name]
     if corpus.needs_path and request.path is None:
-        raise DataError(f"corpus {name!r} reads your data; give its place with --data PATH.")
+        raise DataError(
+            f"corpus {name!r} reads your data; give its place with --data PATH ({corpus.about})."
+        )
+    if request.turned and not corpus.turns:
+        raise ConfigError(
+            f"corpus {name!r} has no turned classes. Set data.turns=false; data.augment.symmetry "
+            "turns the frames of any corpus."
+        )
     if not corpus.needs_path and request.path is not None:
         raise DataError(
             f"corpus {name!r} is simulated and reads no data, but --data {request.path} was given. "
@@ -183,5 +197,6 @@ CORPORA = {
     for c in (
         Corpus("digits", "5,000 MNIST digits through the camera model", False, _load_digits),
         Corpus("nmnist", "N-MNIST's real recordings, folder or zip", True, _load_nmnist),
+        Corpus("omniglot", OMNIGLOT, True, load_omniglot, turns=True),
     )
 }

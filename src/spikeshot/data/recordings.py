@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeshot.data.events import EVENT_DTYPE, Events, check_events
+from spikeshot.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Recordings:
     def before(self, t_us: int) -> "Recordings":
         """Return the same recordings, each without its events at `t_us` microseconds or later."""
         keep = self.events["t"] < t_us
+        if keep.all():
+            return self
         kept_before = np.concatenate([[0], np.cumsum(keep)])
         return replace(self, events=self.events[keep], offsets=kept_before[self.offsets])
 
@@ -61,6 +64,25 @@ class Recordings:
         h.update(self.labels.astype("<i8").tobytes())
         h.update(repr((self.classes, self.origins, self.sensor_size)).encode())
         return h.hexdigest()
+
+
+def join(first: Recordings, second: Recordings) -> Recordings:
+    """Return the recordings of both, of the same sensor: the first's, then the second's."""
+    if first.sensor_size != second.sensor_size:
+        raise DataError(
+            f"recordings of sensors of {first.sensor_size} and {second.sensor_size} pixels; "
+            "expected the same sensor. Use them in separate runs."
+        )
+    classes = tuple(dict.fromkeys((*first.classes, *second.classes)))
+    places = np.array([classes.index(name) for name in second.classes], np.int64)
+    return Recordings(
+        events=np.concatenate([first.events, second.events]),
+        offsets=np.concatenate([first.offsets, second.offsets[1:] + first.offsets[-1]]),
+        labels=np.concatenate([first.labels, places[second.labels]]),
+        classes=classes,
+        origins=first.origins + second.origins,
+        sensor_size=first.sensor_size,
+    )
 
 
 def gather_recordings(
