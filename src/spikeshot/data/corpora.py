@@ -22,6 +22,7 @@ from spikeshot.data.events import EVENT_DTYPE
 from spikeshot.data.nmnist import CLASSES, read_nmnist
 from spikeshot.data.omniglot import OMNIGLOT, load_omniglot
 from spikeshot.data.recordings import Recordings
+from spikeshot.data.strokes import OMNIGLOT_STROKES, load_omniglot_strokes
 from spikeshot.errors import ConfigError, DataError, nearest_hint
 
 
@@ -198,5 +199,6 @@ CORPORA = {
         Corpus("digits", "5,000 MNIST digits through the camera model", False, _load_digits),
         Corpus("nmnist", "N-MNIST's real recordings, folder or zip", True, _load_nmnist),
         Corpus("omniglot", OMNIGLOT, True, load_omniglot, turns=True),
+        Corpus("omniglot-strokes", OMNIGLOT_STROKES, True, load_omniglot_strokes, turns=True),
     )
 }
