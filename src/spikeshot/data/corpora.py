@@ -22,6 +22,7 @@ from spikeshot.data.events import EVENT_DTYPE
 from spikeshot.data.nmnist import CLASSES, read_nmnist
 from spikeshot.data.omniglot import OMNIGLOT, load_omniglot
 from spikeshot.data.recordings import Recordings
+from spikeshot.data.signs import SIGNS, load_signs
 from spikeshot.data.strokes import OMNIGLOT_STROKES, load_omniglot_strokes
 from spikeshot.errors import ConfigError, DataError, nearest_hint
 
@@ -200,5 +201,6 @@ CORPORA = {
         Corpus("nmnist", "N-MNIST's real recordings, folder or zip", True, _load_nmnist),
         Corpus("omniglot", OMNIGLOT, True, load_omniglot, turns=True),
         Corpus("omniglot-strokes", OMNIGLOT_STROKES, True, load_omniglot_strokes, turns=True),
+        Corpus("signs", SIGNS, True, load_signs),
     )
 }
