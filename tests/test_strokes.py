@@ -5,8 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from fakes import write_folder, write_zip
-from spikeshot.assemble import load_source, task_space
+from fakes import space_of, write_folder, write_zip
+from spikeshot.assemble import load_source
 from spikeshot.config import load_config
 from spikeshot.data.camera import Camera
 from spikeshot.data.corpora import Request, load_corpus
@@ -20,7 +20,6 @@ from spikeshot.data.strokes import (
     record_writing,
     turn_strokes,
 )
-from spikeshot.data.turns import base_class
 from spikeshot.errors import ConfigError, DataError
 
 ALPHABETS = {"Balinese": 3, "Latin": 4, "Tagalog": 3}
@@ -292,8 +291,8 @@ def test_a_run_s_splits_share_no_class_and_no_drawing(folder, monkeypatch, tmp_p
     source = load_source(config, folder)
     seen = {}
     for s in SPLITS:
-        space = task_space(config, source.training, source.split, s)
-        assert {base_class(c) for c in space.classes} == set(source.split.classes[s])
+        space = space_of(config, source, s)
+        assert {c.split("@")[0] for c in space.classes} == set(source.split.classes[s])
         seen[s] = {space.recordings.origins[i] for c in space.classes for i in space.members[c]}
         episode = space.episode(0)
         assert episode.query.shape == (config.data.bins, 6, 2, 32, 32)

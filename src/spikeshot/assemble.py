@@ -1,5 +1,6 @@
 """Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from spikeshot.data.splits import (
     origins_by_class,
     split_origins,
 )
-from spikeshot.data.turns import base_class
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.presets import get_rule
@@ -52,6 +52,11 @@ class Source:
     def training(self) -> Recordings:
         """What meta-training draws from: the recordings, turned ones too."""
         return join(self.recordings, self.turned) if self.turned else self.recordings
+
+    @property
+    def turned_classes(self) -> tuple[str, ...]:
+        """The turned classes, which meta-training has beside those of the split."""
+        return self.turned.classes if self.turned else ()
 
 
 def frame_spec(config: Config) -> FrameSpec:
@@ -121,16 +126,14 @@ def task_space(
     augment: bool = False,
     overlap: float = 0.0,
     task: Task | None = None,
+    turned: Sequence[str] = (),
 ) -> TaskSpace:
     """Return the task space of meta-split `name`; `task` defaults to the configuration's.
 
     `augment`: with the configuration's augmentation; `overlap`: share of tasks whose classes share
-    parts. Both are for training; evaluation leaves them out. Turned classes of `recordings` go
-    where the class goes that was turned.
+    parts; `turned`: further classes. They are for training; evaluation leaves them out.
     """
     t = config.task
-    chosen = set(split.classes[name])
-    turned = [c for c in recordings.classes if base_class(c) in chosen and c not in chosen]
     return TaskSpace(
         recordings,
         {c: _parts(config, c) for c in (*split.classes[name], *turned)},

@@ -76,9 +76,10 @@ def _all_files(path: Path, wanted: Wanted) -> Iterator[tuple[tuple[str, ...], st
 def _unpacked(folder: Path, wanted: Wanted) -> Iterator[tuple[tuple[str, ...], str, bytes]]:
     absolute = folder.absolute()
     for file in sorted(f for f in absolute.rglob("*") if f.is_file()):
-        key = _key(file.relative_to(absolute.parent).as_posix(), wanted)
+        inside = file.relative_to(absolute).as_posix()
+        key = _key(inside, wanted, f"{absolute.name}/")
         if key:
-            name = f"{folder}: {file.relative_to(absolute).as_posix()}"
+            name = f"{folder}: {inside}"
             try:
                 _check_size(file.stat().st_size, name, wanted)
                 raw = file.read_bytes()
@@ -104,8 +105,9 @@ def _zipped(file: Path, wanted: Wanted) -> Iterator[tuple[tuple[str, ...], str, 
         ) from error
 
 
-def _key(name: str, wanted: Wanted) -> tuple[str, ...]:
-    match = None if _BY_SYSTEMS.search(name) else wanted.pattern.search(name)
+def _key(name: str, wanted: Wanted, folder: str = "") -> tuple[str, ...]:
+    """Return the key of a file, or nothing; the pattern may begin with the `folder` it is in."""
+    match = None if _BY_SYSTEMS.search(name) else wanted.pattern.search(folder + name)
     return tuple(match.groups()) if match else ()
 
 

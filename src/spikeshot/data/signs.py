@@ -3,7 +3,8 @@
 The Sign Language Digits Dataset: Mavi, "A New Dataset and Proposed Convolutional Neural Network
 Architecture for Classification of American Sign Language Digits", arXiv:2011.08927 (2020): 2,062
 photographs of hands that show 0 to 9. Two side by side are a class of Double Signs, a stand-in for
-Double ASL-DVS, whose recordings not everyone can get. A photograph is larger than the sensor sees
+Double ASL-DVS, whose recordings not everyone can get. Who is who on them is not known: recordings
+are split by photograph, not by person. A photograph is larger than the sensor sees
 and its values are luminances, unlike those of N-MNIST's digits: bright hands on a bright ground.
 """
 
@@ -36,7 +37,7 @@ EDGE = 6  # image pixels by which its edge is carried on, so that the sensor see
 MAX_BYTES = 20_000_000  # of a photograph
 
 _WANTED = Wanted(
-    re.compile(r"(?:^|/)([0-9])/([^/]+)\.(?:JPG|jpg|jpeg|png)$"),
+    re.compile(r"(?:^|/)([0-9])/([^/]+)\.(?i:jpe?g|png)$"),
     re.compile(r"Sign-Language-Digits-Dataset[^/]*\.zip"),
     MAX_BYTES,
     "Dataset/<digit>/<name>.JPG, folder or zip",

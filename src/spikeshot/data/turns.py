@@ -12,9 +12,3 @@ QUARTERS = (1, 2, 3)
 def turned_class(name: str, quarters: int) -> str:
     """Return the name of class `name` turned by `quarters` right angles (0: its own)."""
     return f"{name}@{90 * quarters}" if quarters else name
-
-
-def base_class(name: str) -> str:
-    """Return the class that `name` was turned from, or `name` itself."""
-    base, at, angle = name.rpartition("@")
-    return base if at and angle in {str(90 * q) for q in QUARTERS} else name
