@@ -5,6 +5,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fakes import space_of, write_folder, write_zip
@@ -173,6 +175,20 @@ def test_one_size_changes_nothing_and_ink_is_kept():
     image = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE), dtype=np.uint8)
     np.testing.assert_array_equal(area_mean(image, SIDE, SIDE), image)
     assert abs(area_mean(image, SHOWN, SHOWN).mean() - image.mean()) < 0.1
+
+
+@given(st.binary(max_size=200), st.integers(0, 200), st.integers(0, 255))
+def test_any_bytes_are_a_picture_or_a_clear_error(raw, place, value):
+    whole = bytearray(png(~drawing("Latin", 1, 1)))
+    whole[place % len(whole)] = value
+    for data in (raw, bytes(whole)):
+        message, image = "", None
+        try:
+            image = decode_grey(data, "a.png")
+        except DataError as error:
+            message = str(error)
+        assert image is not None or message.startswith("a.png")
+        assert image is None or (image.ndim, image.dtype) == (2, np.uint8)
 
 
 def test_a_photograph_is_turned_upright():

@@ -4,6 +4,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes import space_of, write_folder, write_zip
 from spikeshot.assemble import load_source
@@ -121,6 +123,27 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, content, message):
     path = write_zip(tmp_path / "a.zip", files() | {name: content})
     with pytest.raises(DataError, match=rf"0002_03.txt.*{message}"):
         read_strokes(path)
+
+
+LINES = st.one_of(
+    st.sampled_from(["START", "BREAK", "", "1,-2,3", "1e400,0,0", "-0.0,-0,0", "١,٢,٣", "1_0,2,3"]),
+    st.text(max_size=20),
+)
+
+
+@given(st.lists(LINES, max_size=8).map("\n".join) | st.text(max_size=60))
+def test_any_text_is_strokes_or_a_clear_error(content):
+    for begun in (content, "START\n" + content):
+        message = ""
+        try:
+            strokes = parse_strokes(begun, "a.txt")
+        except DataError as error:
+            message, strokes = str(error), ()
+        assert strokes or message.startswith("a.txt")
+        for stroke in strokes:
+            assert stroke.shape == (len(stroke), 3)
+            assert len(stroke)
+            assert np.isfinite(stroke).all()
 
 
 def test_blank_lines_and_windows_line_ends_do_no_harm():
