@@ -74,3 +74,14 @@ def write_zip(file, files):
         for name, raw in files.items():
             archive.writestr(name, raw)
     return file
+
+
+def space_of(config, source, split):
+    """Return what a run of `source` draws from in a meta-split: turned classes in training only."""
+    from spikeshot.assemble import task_space
+
+    if split == "train":
+        return task_space(
+            config, source.training, source.split, split, turned=source.turned_classes
+        )
+    return task_space(config, source.recordings, source.split, split)

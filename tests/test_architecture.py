@@ -109,7 +109,7 @@ def test_no_import_goes_in_a_circle():
 def test_only_declared_dependencies_are_imported():
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {"".join(c if c.isalnum() else " " for c in line).split()[0] for line in declared}
-    names = {"yaml" if name == "pyyaml" else name for name in names}
+    names = {{"pyyaml": "yaml", "pillow": "PIL"}.get(name, name) for name in names}
     used = {name.split(".")[0] for tree in TREES.values() for name in imports(ast.walk(tree))}
     assert used - {"spikeshot"} - set(sys.stdlib_module_names) == names
 

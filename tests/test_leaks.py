@@ -11,6 +11,7 @@ import pytest
 
 from fakes import fake_files, write_zip
 from leaks import check_episodes, check_halves, check_splits
+from made_corpora import omniglot_files, strokes_files, write_signs
 from spikeshot.assemble import load_source
 from spikeshot.config import load_config
 from spikeshot.data.corpora import CORPORA
@@ -37,9 +38,24 @@ def tiny_nmnist(folder, patch):
     return write_zip(folder / "N-MNIST.zip", fake_files())
 
 
+def tiny_omniglot(folder, patch):
+    return write_zip(folder / "images_background.zip", omniglot_files())
+
+
+def tiny_strokes(folder, patch):
+    return write_zip(folder / "strokes_background_small1.zip", strokes_files())
+
+
+def tiny_signs(folder, patch):
+    return write_signs(folder / "signs.npz")
+
+
 EXAMPLES = {
     "digits": (tiny_digits, (SINGLE, DOUBLE)),
     "nmnist": (tiny_nmnist, (SINGLE, DOUBLE)),
+    "omniglot": (tiny_omniglot, (SINGLE,)),
+    "omniglot-strokes": (tiny_strokes, (SINGLE,)),
+    "signs": (tiny_signs, (SINGLE, DOUBLE)),
 }
 CASES = [(name, mode) for name in CORPORA for mode in EXAMPLES.get(name, (None, ()))[1]]
 

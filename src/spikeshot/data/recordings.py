@@ -134,7 +134,7 @@ class ContentDigest:
         return self._hash.hexdigest()
 
 
-def offsets_of(lengths: Sequence[int]) -> NDArray[np.int64]:
+def offsets_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where each of consecutive parts starts, and the end of the last: `[n + 1]`."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 

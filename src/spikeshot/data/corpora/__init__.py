@@ -12,6 +12,9 @@ from spikeshot.data.corpora import facts
 from spikeshot.data.corpora.corpus import Corpus, Facts, Request, layout_corpus
 from spikeshot.data.corpora.digits import digit_images, load_digits
 from spikeshot.data.corpora.nmnist import list_nmnist
+from spikeshot.data.corpora.omniglot import load_omniglot
+from spikeshot.data.corpora.signs import load_signs
+from spikeshot.data.corpora.strokes import load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.store import cache_folder
@@ -42,6 +45,29 @@ CORPORA = {
         layout_corpus(
             "nmnist", "N-MNIST's real recordings, folder or zip", facts.NMNIST, list_nmnist
         ),
+        Corpus(
+            "omniglot",
+            "Omniglot's drawings through saccades",
+            True,
+            load_omniglot,
+            facts.OMNIGLOT,
+            turns=True,
+        ),
+        Corpus(
+            "omniglot-strokes",
+            "Omniglot's timed strokes, written before the camera",
+            True,
+            load_omniglot_strokes,
+            facts.OMNIGLOT_STROKES,
+            turns=True,
+        ),
+        Corpus(
+            "signs",
+            "photographs of hand signs 0 to 9 through saccades",
+            True,
+            load_signs,
+            facts.SIGNS,
+        ),
     )
 }
 
@@ -68,13 +94,14 @@ def fetched_folder(name: str) -> Path:
 
     Raises `DataError` where there are none, or not yet all of them.
     """
-    folder = download_folder(name)
+    folder, published = download_folder(name), get_corpus(name).facts
     if not folder.is_dir():
+        fetch = f" or fetch it: `spikeshot data get {name}`" if published.files else ""
         raise DataError(
-            f"corpus {name!r} reads your data; give its place with --data PATH, or fetch it: "
-            f"`spikeshot data get {name}`."
+            f"corpus {name!r} reads your data; give its place with --data PATH{fetch}. "
+            f"{published.obtain}"
         )
-    files = [file.name for file in get_corpus(name).facts.files]
+    files = [file.name for file in published.files]
     missing = [file for file in files if not (folder / file).exists()]
     if list(folder.glob(".*.part")) or 0 < len(missing) < len(files):
         raise DataError(
@@ -94,6 +121,11 @@ def load_corpus(name: str, request: Request) -> Recordings:
     corpus = get_corpus(name)
     if corpus.needs_path and request.path is None:
         request = replace(request, path=fetched_folder(name))
+    if request.turned and not corpus.turns:
+        raise ConfigError(
+            f"corpus {name!r} has no turned classes. Set data.turns=false; data.augment.symmetry "
+            "turns the frames of any corpus."
+        )
     if request.path is not None and not (corpus.needs_path or corpus.optional_path):
         raise DataError(
             f"corpus {name!r} is simulated and reads no data, but --data {request.path} was given. "

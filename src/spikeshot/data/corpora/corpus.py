@@ -16,12 +16,14 @@ class Request:
     """What is asked of a corpus.
 
     `path`: the user's data, or None; `seed` of a simulation; `until_us`: events later than this
-    many microseconds are not needed (they may be left out).
+    many microseconds are not needed (they may be left out); None: all are. `turned`: instead of all
+    classes, these ones, each turned by one, two and three right angles (`data/turns.py`).
     """
 
     path: Path | None = None
     seed: int = 0
-    until_us: int = 300_000
+    until_us: int | None = 300_000
+    turned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Corpus:
     """One entry of the registry: what it is, whether it reads the user's data, how to load it.
 
     `list_samples` is given by a corpus that reads files; `data check` and `pack` use it.
-    `optional_path`: a path may be given, but need not be.
+    `optional_path`: a path may be given, but need not be. `turns`: whether it can turn classes by
+    right angles.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Corpus:
     facts: Facts = Facts()
     list_samples: ListSamples | None = None
     optional_path: bool = False
+    turns: bool = False
 
 
 def layout_corpus(name: str, about: str, facts: Facts, list_samples: ListSamples) -> Corpus:

@@ -24,6 +24,8 @@ def load_digits(request: Request) -> Recordings:
         simulate,
     )
 
+    until_us = request.until_us or Saccades().duration_us
+
     def make() -> Recordings:
         images, labels, origins = digit_images()
         return simulate(
@@ -32,10 +34,10 @@ def load_digits(request: Request) -> Recordings:
             CLASSES,
             origins,
             seed=request.seed,
-            duration_us=request.until_us,
+            duration_us=until_us,
         )
 
-    recipe = (SIMULATION_VERSION, Camera(), Saccades(), request.seed, request.until_us)
+    recipe = (SIMULATION_VERSION, Camera(), Saccades(), request.seed, until_us)
     return packed("digits", recipe, make)
 
 

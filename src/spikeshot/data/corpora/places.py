@@ -36,9 +36,9 @@ def recordings_at(
         return open_pack(Path(target))
     if Path(target).exists():
         if corpus and get_corpus(corpus).list_samples is None:
-            return load_corpus(corpus, Request(Path(target)))
+            return load_corpus(corpus, Request(Path(target), until_us=None))
     elif _known(target) and get_corpus(target).list_samples is None:
-        return load_corpus(target, Request())
+        return load_corpus(target, Request(until_us=None))
     found, path, collection = _found(target, corpus)
     return pack_place(found.name, path, lambda _: collection, progress)
 
