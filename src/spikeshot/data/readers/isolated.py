@@ -1,0 +1,207 @@
+"""Reader of formats that need a library, in a process of its own: `.mat`, `.h5` and `.aedat4`.
+
+scipy, HDF5 and aedat run native code on the file: hostile bytes can end the process, ask for any
+memory or never return. `worker` therefore runs them behind a pipe, with at most `MEMORY_BYTES`,
+and is ended after `SECONDS`. One worker serves file after file, and a new one takes its place
+when it dies; a forked process starts its own.
+"""
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikeshot.data.readers.columns import (
+    ALIASES,
+    MAX_EVENTS,
+    Columns,
+    ReadOptions,
+    as_columns,
+    columns_from_table,
+    match_names,
+)
+from spikeshot.data.readers.worker import LENGTHS
+from spikeshot.errors import DataError
+
+MEMORY_BYTES = 2 << 30
+SECONDS = 120.0
+_MAX_TEXT = 1 << 20
+_DTYPE = re.compile(r"[<|](b1|[iu][1248]|f[248])")
+
+
+class _Died(Exception):
+    """The worker ended, or answered what it should not."""
+
+
+class _Worker:
+    """A running worker and its pipes."""
+
+    def __init__(self) -> None:
+        script = str(Path(__file__).with_name("worker.py"))
+        quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **quiet},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin: IO[bytes] = self.process.stdin
+        self.stdout: IO[bytes] = self.process.stdout
+
+    def ask(self, request: dict[str, Any], raw: bytes) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to `request`; raises `_Died`."""
+        text = json.dumps(request).encode()
+        try:
+            self.stdin.write(LENGTHS.pack(len(text), len(raw)) + text)
+            self.stdin.write(raw)
+            self.stdin.flush()
+        except OSError as error:
+            raise _Died from error
+        length, size = LENGTHS.unpack(self._read(LENGTHS.size))
+        if length > _MAX_TEXT or size > 4 * 8 * MAX_EVENTS:
+            raise _Died
+        return json.loads(self._read(length)), self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        raw = self.stdout.read(size)
+        if len(raw) < size:
+            raise _Died
+        return raw
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.stdin, self.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+class _Pool:
+    """The one worker of this process, started when first needed."""
+
+    def __init__(self) -> None:
+        self.forget()
+        atexit.register(self.close)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Leave the worker to the process that started it."""
+        self._lock = threading.Lock()
+        self._left = getattr(self, "_worker", None)  # kept: not ours to end
+        self._worker: _Worker | None = None
+
+    def close(self) -> None:
+        """End the worker, if there is one."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def ask(self, request: dict[str, Any], raw: bytes, name: str) -> tuple[dict[str, Any], bytes]:
+        """Return the worker's answer; `DataError` when it dies of the file or takes too long."""
+        with self._lock:
+            self._worker = worker = self._worker or _Worker()
+            timer = threading.Timer(SECONDS, worker.process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                return worker.ask(request, raw)
+            except _Died as error:
+                late = timer.finished.is_set()
+                self.close()
+                how = (
+                    f"takes longer than {SECONDS:g} s" if late else "ends the library that reads it"
+                )
+                raise _fault(name, f"reading it {how}; the file is damaged") from error
+            except BaseException:  # Ctrl-C between request and answer
+                self.close()
+                raise
+            finally:
+                timer.cancel()
+
+
+_POOL = _Pool()
+
+
+def read_mat(raw: bytes, name: str, options: ReadOptions) -> Columns:
+    """Return the columns of a MATLAB file up to version 7.2: x, y, t or ts, p or pol."""
+    if raw[:8] == b"\x89HDF\r\n\x1a\n" or raw[:10] == b"MATLAB 7.3":
+        raise _fault(name, "it was saved as version 7.3; save it with -v7 in MATLAB")
+    if raw[124:128] not in (b"\x00\x01IM", b"\x01\x00MI") and raw[:1] != b"\0":
+        raise _fault(name, "it is no MATLAB file")
+    return _ask("mat", "scipy", raw, name, options)
+
+
+def read_h5(raw: bytes, name: str, options: ReadOptions) -> Columns:
+    """Return the columns of an HDF5 file: data sets x, y, t, p under `events` or at the root, or
+    one data set `events` with fields or with four columns.
+    """
+    if raw[:8] != b"\x89HDF\r\n\x1a\n":
+        raise _fault(name, "it is no HDF5 file")
+    return _ask("h5", "h5py", raw, name, options)
+
+
+def read_aedat4(raw: bytes, name: str, options: ReadOptions) -> Columns:
+    """Return the columns of an AEDAT 4 file with one stream of events, and its sensor."""
+    if not raw.startswith(b"#!AER-DAT4.0\r\n"):
+        raise _fault(name, "it is no AEDAT 4 file")
+    found = _ask("aedat4", "aedat", raw, name, options)
+    return Columns(found.x, found.y, found.t, found.p, found.sensor_size, time_unit="us")
+
+
+def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions) -> Columns:
+    if importlib.util.find_spec(package) is None:
+        raise DataError(
+            f"{name}: reading this format needs the package {package}, which is not installed. "
+            "Run: pip install 'spikeshot[events]'"
+        )
+    request = {
+        "reader": reader,
+        "names": {column: list(names) for column, names in ALIASES.items()},
+        "max_events": MAX_EVENTS,
+        "memory": MEMORY_BYTES,
+    }
+    described, body = _POOL.ask(request, raw, name)
+    if "error" in described:
+        raise _fault(name, str(described["error"]))
+    columns = _unpack(described["columns"], body, name)
+    size = described.get("size")
+    sensor_size = (int(size[0]), int(size[1])) if size else None
+    if sorted(columns) == list("0123"):
+        found = columns_from_table([columns[i] for i in "0123"], name, options)
+        return Columns(found.x, found.y, found.t, found.p, sensor_size)
+    try:
+        matched = match_names(columns, name)
+    except DataError as error:
+        seen = ", ".join(map(ascii, described["seen"])) or "nothing"
+        raise DataError(f"{error} The file holds {seen}.") from error
+    return as_columns({column: columns[key] for column, key in matched.items()}, sensor_size)
+
+
+def _unpack(described: list[Any], body: bytes, name: str) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {}
+    at = 0
+    for key, code, count in described:
+        if not _DTYPE.fullmatch(code):
+            raise _fault(name, f"column {key!a} holds {code!a}")
+        columns[key] = np.frombuffer(body, np.dtype(code), count, at)
+        at += columns[key].nbytes
+    return columns
+
+
+def _fault(name: str, fault: str) -> DataError:
+    return DataError(f"{name}: {fault}; expected a recording of x, y, t and p. Fetch it again.")
