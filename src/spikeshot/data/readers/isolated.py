@@ -177,7 +177,8 @@ def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions)
     }
     described, body = _POOL.ask(request, raw, name)
     if "error" in described:
-        raise _fault(name, str(described["error"]))
+        words = str(described["error"])[:300]
+        raise _fault(name, "".join(c if c.isprintable() else "?" for c in words))
     columns = _unpack(described["columns"], body, name)
     size = described.get("size")
     sensor_size = (int(size[0]), int(size[1])) if size else None
