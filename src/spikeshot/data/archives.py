@@ -69,10 +69,14 @@ class Positioned(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` from the position."""
         view = memoryview(buffer)
-        raw = os.pread(self._fd, len(view), self._at)
+        raw = self.bytes_at(self._at, len(view))
         view[: len(raw)] = raw
         self._at += len(raw)
         return len(raw)
+
+    def bytes_at(self, start: int, size: int) -> bytes:
+        """Return `size` bytes from `start`, fewer at the end; the position stays."""
+        return os.pread(self._fd, min(size, max(0, self.size - start)), start)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -265,7 +269,7 @@ def _tar_entry(file: Positioned, info: tarfile.TarInfo, name: str, source: str) 
 
     def read(limit: int) -> bytes:
         with damaged(f"{source}: {name}", "member of a tar"):
-            raw = os.pread(file.fileno(), min(limit, size), start)
+            raw = file.bytes_at(start, min(limit, size))
             if len(raw) < min(limit, size):
                 raise EOFError("cut short")
             return raw

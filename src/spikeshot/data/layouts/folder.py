@@ -51,9 +51,7 @@ def _class_files(tree: Tree) -> dict[str, tuple[str, str]]:
             f"{tree.path}: no recording in a folder of its class; expected <class>/<file> with "
             f"one of {', '.join(READERS)}. Put the recordings of each class into a folder."
         )
-    level = 0  # folders that all recordings share are no classes
-    while all(len(p) > level + 2 for p in deep) and len({p[level] for p in deep}) == 1:
-        level += 1
+    level = _class_level(deep)
     found: dict[str, tuple[str, str]] = {}
     for name, p in parts.items():
         if len(p) < level + 2:
@@ -71,6 +69,16 @@ def _class_files(tree: Tree) -> dict[str, tuple[str, str]]:
             "Point --data at the folder that holds the folders of classes."
         )
     return found
+
+
+def _class_level(paths: list[tuple[str, ...]]) -> int:
+    """Return how many folders all recordings share: those are no classes."""
+    above = {p[:i] for p in paths for i in range(len(p) - 1)}  # folders that hold folders
+    sure = [p for p in paths if p[:-1] not in above or Path(p[-1]).suffix.lower() not in _BESIDE]
+    level = 0
+    while all(len(p) > level + 2 for p in sure) and len({p[level] for p in sure}) == 1:
+        level += 1
+    return level
 
 
 def _check_copies(tree: Tree, names: dict[str, tuple[str, str]]) -> None:
