@@ -177,63 +177,62 @@ def mat_element(kind, body, claimed=None):
 def nested_mat(depth):
     """Cells in cells in cells: native code that calls itself for each."""
     flags = mat_element(6, struct.pack("<II", 1, 0))
-    dims = mat_element(5, struct.pack("<ii", 1, 1))
-    name = mat_element(1, b"")
-    body = b""
-    for _ in range(depth):
-        body = mat_element(14, flags + dims + name + body)
-    return b"MATLAB 5.0".ljust(124, b" ") + b"\x00\x01IM" + body
+    cell = flags + mat_element(5, struct.pack("<ii", 1, 1)) + mat_element(1, b"")
+    sizes = ((8 + len(cell)) * (depth - i) - 8 for i in range(depth))
+    return MAT + b"".join(mat_element(14, cell, size) for size in sizes)
 
 
 MAT = b"MATLAB 5.0".ljust(124, b" ") + b"\x00\x01IM"
 HUGE = {
     "npy: a terabyte by its header": (
         ".npy",
-        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"),
+        lambda: npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4), }"),
     ),
     "npy: overflowing shape": (
         ".npy",
-        npy(f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0, {1 << 48}, {1 << 48}), }}"),
+        lambda: npy(
+            f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0, {1 << 48}, {1 << 48}), }}"
+        ),
     ),
-    "npy: deep header": (".npy", npy("(" * 9000)),
-    "npy: many fields": (".npy", npy(f"{{'descr': {[('a', '<i8')] * 60}, 'shape': (1,)}}")),
+    "npy: deep header": (".npy", lambda: npy("(" * 9000)),
+    "npy: many fields": (".npy", lambda: npy(f"{{'descr': {[('a', '<i8')] * 60}, 'shape': (1,)}}")),
     "npy: wide text": (
         ".npy",
-        npy("{'descr': '<U2000000000', 'fortran_order': False, 'shape': (1,), }"),
+        lambda: npy("{'descr': '<U2000000000', 'fortran_order': False, 'shape': (1,), }"),
     ),
-    "npy: code": (".npy", pickled(pickle.dumps(Evil()))),
+    "npy: code": (".npy", lambda: pickled(pickle.dumps(Evil()))),
     "npy: code in the dictionary": (
         ".npy",
-        made.npy_file({"x": Evil(), "y": Evil(), "t": Evil(), "p": Evil()}),
+        lambda: made.npy_file({"x": Evil(), "y": Evil(), "t": Evil(), "p": Evil()}),
     ),
-    "npy: a large memo": (".npy", pickled(b"\x80\x02Nr\xff\xff\xff\xff.")),
-    "npy: tuples without end": (".npy", pickled(shared_tuples(900))),
-    "npz: a bomb": (".npz", one_member(b"\0" * (48 << 20))),
-    "npz: bzip2": (".npz", one_member(b"\0" * (48 << 20), zipfile.ZIP_BZIP2)),
-    "npz: code": (".npz", one_member(made.npy_file(np.array([Evil()])))),
-    "npz: leaves": (".npz", one_member(b"", name="../x.npy")),
-    "csv: one line": (".csv", b"1," * (8 << 20)),
-    "csv: nothing but lines": (".csv", b"\n" * (16 << 20)),
-    "csv: a long number": (".csv", b"x,y,t,p\n1,1," + b"9" * 900 + b",1\n"),
-    "dat: endless header": (".dat", b"% a\n" * (1 << 20)),
+    "npy: a large memo": (".npy", lambda: pickled(b"\x80\x02Nr\xff\xff\xff\xff.")),
+    "npy: tuples without end": (".npy", lambda: pickled(shared_tuples(900))),
+    "npz: a bomb": (".npz", lambda: one_member(b"\0" * (48 << 20))),
+    "npz: bzip2": (".npz", lambda: one_member(b"\0" * (48 << 20), zipfile.ZIP_BZIP2)),
+    "npz: code": (".npz", lambda: one_member(made.npy_file(np.array([Evil()])))),
+    "npz: leaves": (".npz", lambda: one_member(b"", name="../x.npy")),
+    "csv: one line": (".csv", lambda: b"1," * (8 << 20)),
+    "csv: nothing but lines": (".csv", lambda: b"\n" * (16 << 20)),
+    "csv: a long number": (".csv", lambda: b"x,y,t,p\n1,1," + b"9" * 900 + b",1\n"),
+    "dat: endless header": (".dat", lambda: b"% a\n" * (1 << 20)),
     "aedat4: zstd bomb": (
         ".aedat4",
-        made.aedat4_file(
+        lambda: made.aedat4_file(
             made.made_events(),
             (34, 34),
             compression=3,
             pack=lambda raw: made.zstd_of_zeros(1 << 18),
         ),
     ),
-    "mat: deep cells": (".mat", nested_mat(60_000)),
-    "mat: a bomb": (".mat", MAT + mat_element(15, zlib.compress(b"\0" * (24 << 20)))),
+    "mat: deep cells": (".mat", lambda: nested_mat(60_000)),
+    "mat: a bomb": (".mat", lambda: MAT + mat_element(15, zlib.compress(b"\0" * (24 << 20)))),
     "mat: four gigabytes claimed": (
         ".mat",
-        MAT + mat_element(15, zlib.compress(mat_element(14, b"\0" * 99, (1 << 32) - 8))),
+        lambda: MAT + mat_element(15, zlib.compress(mat_element(14, b"\0" * 99, (1 << 32) - 8))),
     ),
 }
 HUGE |= {
-    f"{suffix}: more events than allowed": (suffix, b"\0" * 5 * 10_000_001)
+    f"{suffix}: more events than allowed": (suffix, lambda: b"\0" * 5 * 10_000_001)
     for suffix in (".bin", ".bs2")
 }
 
@@ -249,9 +248,9 @@ def little_memory(monkeypatch):
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("case", HUGE)
 def test_files_that_ask_for_much_get_an_error(case):
-    suffix, raw = HUGE[case]
+    suffix, make = HUGE[case]
     with pytest.raises(DataError) as error:
-        read_events(f"huge{suffix}", raw)
+        read_events(f"huge{suffix}", make())
     assert len(str(error.value)) < 700
 
 
@@ -265,9 +264,9 @@ from test_readers_fuzz import HUGE
 from spikeshot.data.readers import isolated, read_events
 from spikeshot.errors import DataError
 isolated.MEMORY_BYTES = 3 << 29
-for case, (suffix, raw) in HUGE.items():
+for case, (suffix, make) in HUGE.items():
     try:
-        read_events(f"huge{suffix}", raw)
+        read_events(f"huge{suffix}", make())
     except DataError:
         continue
     raise SystemExit(case)
@@ -300,13 +299,19 @@ assert len(read_events("large.npy", raw)[0]) == n
 # --- the other process ---------------------------------------------------------------------------
 
 
-def test_a_worker_that_dies_is_replaced():
-    suffix, raw = ".mat", SEEDS[".mat"][0]
-    first = read_events(f"a{suffix}", raw)[0]
-    isolated._POOL._worker.process.kill()
-    with pytest.raises(DataError, match="ends the library that reads it"):
-        read_events(f"a{suffix}", raw)
-    assert read_events(f"a{suffix}", raw)[0].tolist() == first.tolist()
+def test_a_worker_that_dies_is_replaced_and_the_file_read():
+    raw = SEEDS[".mat"][0]
+    first = read_events("a.mat", raw)[0]
+    worker = isolated._POOL._worker
+    worker.process.kill()
+    assert read_events("a.mat", raw)[0].tolist() == first.tolist()
+    assert isolated._POOL._worker is not worker
+
+
+def test_a_file_that_ends_every_worker_is_damaged():
+    with pytest.raises(DataError, match=r"deep.mat: reading it ends the library that reads it"):
+        read_events("deep.mat", nested_mat(60_000))
+    assert len(read_events("a.mat", SEEDS[".mat"][0])[0]) == 20
 
 
 def test_a_worker_that_takes_too_long_is_ended(monkeypatch):

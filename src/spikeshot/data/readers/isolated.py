@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -36,11 +37,12 @@ from spikeshot.errors import DataError
 MEMORY_BYTES = 2 << 30
 SECONDS = 120.0
 _MAX_TEXT = 1 << 20
+_AEDAT4 = b"#!AER-DAT4.0\r\n"
 _DTYPE = re.compile(r"[<|](b1|[iu][1248]|f[248])")
 
 
 class _Died(Exception):
-    """The worker ended, or answered what it should not."""
+    """The worker ended, or answered what it should not; with an argument: it took too long."""
 
 
 class _Worker:
@@ -73,7 +75,11 @@ class _Worker:
         length, size = LENGTHS.unpack(self._read(LENGTHS.size))
         if length > _MAX_TEXT or size > 4 * 8 * MAX_EVENTS:
             raise _Died
-        return json.loads(self._read(length)), self._read(size)
+        try:
+            described = json.loads(self._read(length))
+        except ValueError as error:
+            raise _Died from error
+        return described, self._read(size)
 
     def _read(self, size: int) -> bytes:
         raw = self.stdout.read(size)
@@ -94,6 +100,8 @@ class _Pool:
     """The one worker of this process, started when first needed."""
 
     def __init__(self) -> None:
+        self._worker: _Worker | None = None
+        self._left: list[_Worker | None] = []
         self.forget()
         atexit.register(self.close)
         if hasattr(os, "register_at_fork"):
@@ -102,8 +110,8 @@ class _Pool:
     def forget(self) -> None:
         """Leave the worker to the process that started it."""
         self._lock = threading.Lock()
-        self._left = getattr(self, "_worker", None)  # kept: not ours to end
-        self._worker: _Worker | None = None
+        self._left.append(self._worker)  # kept: not ours to end
+        self._worker = None
 
     def close(self) -> None:
         """End the worker, if there is one."""
@@ -112,26 +120,43 @@ class _Pool:
             worker.close()
 
     def ask(self, request: dict[str, Any], raw: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Return the worker's answer; `DataError` when it dies of the file or takes too long."""
+        """Return the worker's answer; `DataError` when it dies of the file or takes too long.
+
+        A worker that has served other files may die of what they left behind: a new one tries.
+        """
         with self._lock:
+            for _ in range(2):
+                fresh = self._worker is None
+                try:
+                    return self._ask_once(request, raw)
+                except _Died as error:
+                    late = bool(error.args)
+                    if fresh or late:
+                        break
+            how = f"takes longer than {SECONDS:g} s" if late else "ends the library that reads it"
+            raise _fault(name, f"reading it {how}; the file is damaged")
+
+    def _ask_once(self, request: dict[str, Any], raw: bytes) -> tuple[dict[str, Any], bytes]:
+        try:
             self._worker = worker = self._worker or _Worker()
-            timer = threading.Timer(SECONDS, worker.process.kill)
-            timer.daemon = True
-            timer.start()
-            try:
-                return worker.ask(request, raw)
-            except _Died as error:
-                late = timer.finished.is_set()
-                self.close()
-                how = (
-                    f"takes longer than {SECONDS:g} s" if late else "ends the library that reads it"
-                )
-                raise _fault(name, f"reading it {how}; the file is damaged") from error
-            except BaseException:  # Ctrl-C between request and answer
-                self.close()
-                raise
-            finally:
-                timer.cancel()
+        except OSError as error:
+            raise DataError(
+                f"no process can be started to read the file ({error.strerror}). Free some memory."
+            ) from error
+        timer = threading.Timer(SECONDS, worker.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            return worker.ask(request, raw)
+        except _Died as error:
+            late = timer.finished.is_set()
+            self.close()
+            raise (_Died("late") if late else _Died()) from error
+        except BaseException:  # Ctrl-C between request and answer
+            self.close()
+            raise
+        finally:
+            timer.cancel()
 
 
 _POOL = _Pool()
@@ -157,10 +182,42 @@ def read_h5(raw: bytes, name: str, options: ReadOptions) -> Columns:
 
 def read_aedat4(raw: bytes, name: str, options: ReadOptions) -> Columns:
     """Return the columns of an AEDAT 4 file with one stream of events, and its sensor."""
-    if not raw.startswith(b"#!AER-DAT4.0\r\n"):
+    if not raw.startswith(_AEDAT4):
         raise _fault(name, "it is no AEDAT 4 file")
+    try:
+        _check_aedat4_header(raw[len(_AEDAT4) :])
+    except (struct.error, ValueError) as error:
+        raise _fault(name, "its header is damaged") from error
     found = _ask("aedat4", "aedat", raw, name, options)
     return Columns(found.x, found.y, found.t, found.p, found.sensor_size, time_unit="us")
+
+
+def _check_aedat4_header(rest: bytes) -> None:
+    """Raise unless all that the library reads unchecked of the header lies inside of it.
+
+    A flatbuffer: the root points to a table, the table back to its list of fields, field 0 is
+    the compression (4 bytes), 1 a position (8), 2 points to the description (a length and text).
+    """
+    (length,) = struct.unpack_from("<I", rest)
+    header = rest[4 : 4 + length]
+    table, identifier = struct.unpack_from("<I4s", header)
+    (back,) = struct.unpack_from("<i", header, table)
+    fields_size, table_size = struct.unpack_from("<2H", header, table - back)
+    if len(header) < length or identifier != b"IOHE" or table - back < 0:
+        raise ValueError("no header")
+    if fields_size < 4 or table - back + fields_size > length or table + table_size > length:
+        raise ValueError("a table beyond the header")
+    count = min(3, (fields_size - 4) // 2)
+    fields = struct.unpack_from(f"<{count}H", header, table - back + 4)
+    for at, size in zip(fields, (4, 8, 4), strict=False):
+        if at and table + at + size > length:
+            raise ValueError("a field beyond the header")
+    if count == 3 and fields[2]:
+        text = table + fields[2] + struct.unpack_from("<I", header, table + fields[2])[0]
+        (text_length,) = struct.unpack_from("<I", header, text)
+        header[text + 4 : text + 4 + text_length].decode()
+        if text + 4 + text_length > length:
+            raise ValueError("a description beyond the header")
 
 
 def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions) -> Columns:
@@ -179,9 +236,12 @@ def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions)
     if "error" in described:
         words = str(described["error"])[:300]
         raise _fault(name, "".join(c if c.isprintable() else "?" for c in words))
-    columns = _unpack(described["columns"], body, name)
-    size = described.get("size")
-    sensor_size = (int(size[0]), int(size[1])) if size else None
+    try:
+        columns = _unpack(described["columns"], body)
+        size = described.get("size")
+        sensor_size = (int(size[0]), int(size[1])) if size else None
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _fault(name, "the library that reads it was led astray") from error
     if sorted(columns) == list("0123"):
         found = columns_from_table([columns[i] for i in "0123"], name, options)
         return Columns(found.x, found.y, found.t, found.p, sensor_size)
@@ -193,14 +253,15 @@ def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions)
     return as_columns({column: columns[key] for column, key in matched.items()}, sensor_size)
 
 
-def _unpack(described: list[Any], body: bytes, name: str) -> dict[str, NDArray[Any]]:
+def _unpack(described: list[Any], body: bytes) -> dict[str, NDArray[Any]]:
+    """Return the columns of an answer; raises what numpy does for one that does not fit."""
     columns: dict[str, NDArray[Any]] = {}
     at = 0
     for key, code, count in described:
         if not _DTYPE.fullmatch(code):
-            raise _fault(name, f"column {key!a} holds {code!a}")
-        columns[key] = np.frombuffer(body, np.dtype(code), count, at)
-        at += columns[key].nbytes
+            raise ValueError(code)
+        columns[str(key)] = np.frombuffer(body, np.dtype(code), count, at)
+        at += columns[str(key)].nbytes
     return columns
 
 

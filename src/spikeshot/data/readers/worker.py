@@ -159,7 +159,7 @@ def answer(request: dict[str, Any], raw: bytes) -> tuple[dict[str, Any], list[by
     except Refused as error:
         return {"error": str(error)}, []
     except MemoryError:
-        return {"error": f"it needs more than {request['memory']} bytes of memory"}, []
+        return {"error": f"it needs more than {request['memory']} bytes of memory", "end": True}, []
     except BaseException as error:  # a panic of Rust code is no Exception
         return {"error": f"{type(error).__name__}: {str(error)[:200]}"}, []
 
@@ -190,8 +190,12 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         for part in parts:
             sink.write(part)
         sink.flush()
+        if "end" in described:  # little may be left for the next file
+            return
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    with open(os.dup(1), "wb") as answers:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library may print
+        serve(sys.stdin.buffer, answers)
