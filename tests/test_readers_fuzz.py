@@ -23,7 +23,7 @@ from spikeshot.data.events import EVENT_DTYPE, check_events
 from spikeshot.data.readers import READERS, ReadOptions, isolated, read_events
 from spikeshot.errors import DataError
 
-FAST, SLOW = 60, 10_000  # examples of each of the two tests below
+FAST, SLOW = 40, 10_000  # examples of each of the two tests below
 SEEDS = made.valid_files(n=20)
 OPTIONS = st.builds(
     ReadOptions,

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from spikeshot.errors import DataError
@@ -49,7 +49,7 @@ def clean_name(name: str, source: str) -> str | None:
             f"{shown} has bytes in its name that are no text; expected a Unicode name. "
             "Rename the file and pack it again."
         )
-    parts = PurePosixPath(slashed).parts
+    parts = [part for part in slashed.split("/") if part not in ("", ".")]
     if slashed.startswith("/") or _DRIVE.match(slashed) or ".." in parts:
         raise DataError(
             f"{shown} leads out of its folder; expected names below it. "
@@ -100,7 +100,8 @@ def gather(entries: Iterable[Entry], folders: set[str], source: str) -> dict[str
             )
         spellings[spelling] = entry.name
         found[entry.name] = entry
-    folders = folders | {str(parent) for name in found for parent in PurePosixPath(name).parents}
+    if any(entry.link is not None for entry in found.values()):
+        folders = folders | {str(p) for name in found for p in PurePosixPath(name).parents}
     resolved = {}
     for name in sorted(found):
         entry = found[name]
@@ -109,7 +110,7 @@ def gather(entries: Iterable[Entry], folders: set[str], source: str) -> dict[str
                 break
             entry = found[entry.link]
         if entry.link is None:
-            resolved[name] = Entry(name, entry.size, entry.read)
+            resolved[name] = entry if entry.name == name else replace(entry, name=name)
         elif entry.link not in folders:
             raise DataError(
                 f"{source}: link {name!r} leads to {entry.link!r}, which is not in it; expected "

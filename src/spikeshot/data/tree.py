@@ -111,7 +111,7 @@ def _file_entry(file: Path, name: str, root: Path, path: Path) -> Entry | None:
     def read(limit: int) -> bytes:
         try:
             with file.open("rb") as stream:
-                return stream.read(limit)
+                return stream.read(min(limit, os.fstat(stream.fileno()).st_size + 1))
         except OSError as error:
             raise _unreadable(path, name, error) from error
 
