@@ -304,6 +304,8 @@ def test_missing_and_double_columns_are_named():
     fails(".npz", raw, "no column for p among 't', 'x', 'y'")
     raw = made.npz_file(x=[1], y=[1], t=[1], p=[1], ts=[1])
     fails(".npz", raw, "more than one column for t")
+    raw = made.npz_file(**{"n" * 200 + str(i): [1] for i in range(30)})
+    fails(".npz", raw, r"among 'nnn.*n\.\.\.; expected")
     text = fails(".mat", made.mat_of({"data": [1.0], "y": [1.0]}), "no column for x")
     assert "The file holds 'data', 'y'" in text
 

@@ -25,6 +25,12 @@ def test_all_kinds_list_and_read_the_same(tmp_path, kind):
     assert {name: tree.read(name) for name, _ in tree} == FILES
 
 
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+def test_an_archive_is_known_by_its_content_too(tmp_path, kind):
+    place = WRITERS[kind](tmp_path / kind, FILES).rename(tmp_path / "data")
+    assert list(open_tree(place)) == sorted((name, len(raw)) for name, raw in FILES.items())
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_what_operating_systems_drop_is_left_out(tmp_path, kind):
     junk = ["__MACOSX/a/1.bin", "a/.DS_Store", "a/._1.bin", "Thumbs.db", "b/desktop.ini"]

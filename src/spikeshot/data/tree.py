@@ -58,13 +58,26 @@ def open_tree(path: Path) -> Tree:
             f"{path}: no such file or folder; expected recordings as folder, zip or tar. "
             "Check --data."
         )
-    for suffix, lister in LISTERS.items():
-        if path.name.lower().endswith(suffix):
-            return Tree(path, lister(path, str(path)))
+    kind = next((suffix for suffix in LISTERS if path.name.lower().endswith(suffix)), None)
+    kind = kind or _kind_by_content(path)
+    if kind is not None:
+        return Tree(path, LISTERS[kind](path, str(path)))
     raise DataError(
         f"{path}: neither a folder nor an archive; expected {', '.join(LISTERS)}. "
         "Unpack it and give the folder."
     )
+
+
+def _kind_by_content(path: Path) -> str | None:
+    """Return the suffix that an archive of another name should have."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(512)
+    except OSError as error:
+        raise _unreadable(path, path.name, error) from error
+    if start.startswith((b"PK\3\4", b"PK\5\6")):
+        return ".zip"
+    return ".tar" if start[257:262] == b"ustar" else None
 
 
 def _list_folder(path: Path) -> dict[str, Entry]:

@@ -6,6 +6,7 @@ order of time come out, or a `DataError` that says which option tells the reader
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ def as_columns(
     return Columns(columns["x"], columns["y"], columns["t"], columns["p"], sensor_size)
 
 
+def shown_names(names: Iterable[str]) -> str:
+    """Return the names that a file gives, as they may stand in a message."""
+    text = ", ".join(ascii(name) for name in islice(names, 20)) or "nothing"
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
 def match_names(names: Iterable[str], name: str) -> dict[str, str]:
     """Return column -> its name among `names`; `DataError` unless each is there exactly once."""
     given = list(names)
@@ -85,10 +92,9 @@ def match_names(names: Iterable[str], name: str) -> dict[str, str]:
     for column, aliases in ALIASES.items():
         hits = [g for g in given if g.strip().lower() in aliases]
         if len(hits) != 1:
-            shown = ", ".join(ascii(g) for g in given[:20]) or "none"
             raise DataError(
                 f"{name}: {'no' if not hits else 'more than one'} column for {column} among "
-                f"{shown}; expected one of {', '.join(aliases)}. Rename the columns."
+                f"{shown_names(given)}; expected one of {', '.join(aliases)}. Rename the columns."
             )
         matched[column] = hits[0]
     return matched

@@ -30,6 +30,7 @@ from spikeshot.data.readers.columns import (
     as_columns,
     columns_from_table,
     match_names,
+    shown_names,
 )
 from spikeshot.data.readers.worker import LENGTHS
 from spikeshot.errors import DataError
@@ -238,6 +239,7 @@ def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions)
         raise _fault(name, "".join(c if c.isprintable() else "?" for c in words))
     try:
         columns = _unpack(described["columns"], body)
+        seen = [str(key) for key in described["seen"]]
         size = described.get("size")
         sensor_size = (int(size[0]), int(size[1])) if size else None
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -248,8 +250,7 @@ def _ask(reader: str, package: str, raw: bytes, name: str, options: ReadOptions)
     try:
         matched = match_names(columns, name)
     except DataError as error:
-        seen = ", ".join(map(ascii, described["seen"])) or "nothing"
-        raise DataError(f"{error} The file holds {seen}.") from error
+        raise DataError(f"{error} The file holds {shown_names(seen)}.") from error
     return as_columns({column: columns[key] for column, key in matched.items()}, sensor_size)
 
 
