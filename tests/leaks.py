@@ -60,7 +60,7 @@ def check_halves(config, source, name):
     """Every part of a class varies, and of a pair both halves, independently of each other."""
     space = task_space(config, source.recordings, source.split, name)
     drawn = {"support": {}, "query": {}}
-    for index in range(6 * EPISODES):
+    for index in range(max(6 * EPISODES, 9 * len(space.classes))):
         plan = space.plan(index)
         for way, label in enumerate(plan.classes):
             for kind, found in drawn.items():

@@ -9,16 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fakes import fake_files, write_zip
+from fakes import fake_files, write_folder, write_zip
 from leaks import check_episodes, check_halves, check_splits
 from made_corpora import omniglot_files, strokes_files, write_signs
+from made_files import columns, made_events, mat_file, npz_file, pickled_file
 from spikeshot.assemble import load_source
 from spikeshot.config import load_config
+from spikeshot.data.class_splits import shipped_classes
 from spikeshot.data.corpora import CORPORA
 from spikeshot.data.episodes import TaskSpace
+from spikeshot.data.layouts.asl_dvs import LETTERS
 from spikeshot.data.splits import SPLITS
 
 TASK = ("task.ways=2", "task.shots=1", "task.queries=1")
+VALIDATION = shipped_classes("omniglot_published")["val"][0]  # an alphabet
 SINGLE, DOUBLE = "data.classes=single", "data.classes=double"
 
 
@@ -50,12 +54,47 @@ def tiny_signs(folder, patch):
     return write_signs(folder / "signs.npz")
 
 
+def tiny_asl_dvs(folder, patch):
+    files = {
+        f"{letter}/{letter}_{i:04d}.mat": mat_file(made_events(12 * k + i, 20, (240, 180)))
+        for k, letter in enumerate(LETTERS)
+        for i in range(12)
+    }
+    return write_zip(folder / "asl.zip", files)
+
+
+def tiny_n_omniglot(folder, patch):
+    files = {
+        f"{half}/{a}/character{c:02d}/{10 * k + c:04d}_{d:02d}.npy": pickled_file(
+            made_events(100 * k + 10 * c + d, 20, (346, 260))
+        )
+        for k, (half, a) in enumerate(
+            [("background", "Latin"), ("background", VALIDATION), ("evaluation", "Manipuri")]
+        )
+        for c in (1, 2, 3)
+        for d in range(1, 5)
+    }
+    return write_folder(folder / "events_npy", files)
+
+
+def tiny_folder(folder, patch):
+    files = {
+        f"{label}/{i}.npz": npz_file(**columns(made_events(12 * k + i, 20)), sensor_size=[34, 34])
+        for k, label in enumerate("abcdefghijkl")
+        for i in range(12)
+    }
+    return write_folder(folder / "mine", files)
+
+
 EXAMPLES = {
     "digits": (tiny_digits, (SINGLE, DOUBLE)),
     "nmnist": (tiny_nmnist, (SINGLE, DOUBLE)),
     "omniglot": (tiny_omniglot, (SINGLE,)),
     "omniglot-strokes": (tiny_strokes, (SINGLE,)),
     "signs": (tiny_signs, (SINGLE, DOUBLE)),
+    "asl-dvs": (tiny_asl_dvs, (DOUBLE,)),
+    "n-omniglot": (tiny_n_omniglot, (SINGLE,)),
+    "folder": (tiny_folder, (SINGLE, DOUBLE)),
 }
 CASES = [(name, mode) for name in CORPORA for mode in EXAMPLES.get(name, (None, ()))[1]]
 

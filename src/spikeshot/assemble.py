@@ -1,7 +1,7 @@
 """Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.class_splits import split_classes
-from spikeshot.data.corpora import Request, get_corpus, load_corpus
+from spikeshot.data.corpora import READING, Request, get_corpus, load_corpus
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.data.frames import FrameSpec
 from spikeshot.data.pairs import parts_of
@@ -79,7 +79,10 @@ def load_recordings(
     """
     d = config.data
     until_us = None if d.stretch else frame_spec(config).end_us + augmentation(config).reach_us
-    recordings = load_corpus(corpus, Request(path, config.seed, until_us, turned))
+    request = Request(path, config.seed, until_us, turned)
+    if corpus == d.corpus:  # what `digits` for pre-training does not heed
+        request = replace(request, **{key: getattr(d, key) for key in READING})
+    recordings = load_corpus(corpus, request)
     if d.first_image > 1 and not get_corpus(corpus).needs_path:
         recordings = _from_image(recordings, d.first_image)
     return recordings
@@ -144,8 +147,13 @@ def task_space(
         spec=frame_spec(config),
         augmentation=augmentation(config) if augment else None,
         overlap=overlap,
-        drawers=[o.rsplit("/", 1)[-1] for o in recordings.origins] if config.data.by_drawer else (),
+        drawers=[_drawer(o) for o in recordings.origins] if config.data.by_drawer else (),
     )
+
+
+def _drawer(origin: str) -> str:
+    """Return the last part of an origin, as Omniglot's drawings are named: `07`, `0003_07`."""
+    return origin.rsplit("/", 1)[-1].rsplit("_", 1)[-1]
 
 
 def _parts(config: Config, name: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """`spikeshot data`: what corpora there are, how to get them, and what is in a user's files."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spikeshot.errors import DataError
+from spikeshot.errors import ConfigError, DataError
 
 app = typer.Typer(
     help="List, fetch, check, pack and look at recordings.",
@@ -26,6 +27,10 @@ TargetArgument = Annotated[
 ]
 CorpusOption = Annotated[
     str | None, typer.Option(help="The layout of PATH, as nmnist [the first that fits].")
+]
+SensorOption = Annotated[
+    str | None,
+    typer.Option(metavar="WIDTHxHEIGHT", help="The sensor, where no file says it."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -86,7 +91,12 @@ def get(
 
 
 @app.command()
-def check(target: TargetArgument, corpus: CorpusOption = None, as_json: JsonOption = False) -> None:
+def check(
+    target: TargetArgument,
+    corpus: CorpusOption = None,
+    sensor_size: SensorOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Read every recording and report each bad one; exit code 1 if there is one."""
     from dataclasses import asdict
 
@@ -99,7 +109,7 @@ def check(target: TargetArgument, corpus: CorpusOption = None, as_json: JsonOpti
         report = Report(len(recordings), len(recordings.events), ())
     else:
         with _Progress() as progress:
-            report = check_samples(samples_at(target, corpus), progress.samples)
+            report = check_samples(samples_at(target, corpus, _size(sensor_size)), progress.samples)
     if as_json:
         print(json.dumps(asdict(report)))
     else:
@@ -110,14 +120,16 @@ def check(target: TargetArgument, corpus: CorpusOption = None, as_json: JsonOpti
 
 
 @app.command()
-def pack(target: TargetArgument, corpus: CorpusOption = None) -> None:
+def pack(
+    target: TargetArgument, corpus: CorpusOption = None, sensor_size: SensorOption = None
+) -> None:
     """Pack recordings into the cache now, rather than when they are first used."""
     from spikeshot.data.corpora.places import recordings_at
     from spikeshot.data.packs import folder_of
     from spikeshot.data.store import cache_folder
 
     with _Progress() as progress:
-        recordings = recordings_at(target, corpus, progress.samples)
+        recordings = recordings_at(target, corpus, progress.samples, _size(sensor_size))
     folder = folder_of(recordings)
     if folder is None:
         raise DataError(
@@ -133,13 +145,14 @@ def show(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .png, or .gif that moves.")],
     index: Annotated[int, typer.Option(min=0, help="Number of the recording, from 0.")] = 0,
     corpus: CorpusOption = None,
+    sensor_size: SensorOption = None,
 ) -> None:
     """Draw one recording: event frames over time, ON and OFF in colour, and in space-time."""
     from spikeshot.data.corpora.places import recordings_at
     from spikeshot.data.plots import write_picture
 
     with _Progress() as progress:
-        recordings = recordings_at(target, corpus, progress.samples)
+        recordings = recordings_at(target, corpus, progress.samples, _size(sensor_size))
     if index >= len(recordings):
         raise DataError(
             f"--index is {index}; {target} has {_count(len(recordings), 'recording')}, "
@@ -152,18 +165,33 @@ def show(
 
 
 @app.command()
-def stats(target: TargetArgument, corpus: CorpusOption = None, as_json: JsonOption = False) -> None:
+def stats(
+    target: TargetArgument,
+    corpus: CorpusOption = None,
+    sensor_size: SensorOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show events, durations, rates, counts of each class, and a histogram."""
     from spikeshot.data.corpora.places import recordings_at
     from spikeshot.data.statistics import summarise
 
     with _Progress() as progress:
-        recordings = recordings_at(target, corpus, progress.samples)
+        recordings = recordings_at(target, corpus, progress.samples, _size(sensor_size))
     summary = summarise(recordings)
     if as_json:
         print(json.dumps(summary))
     else:
         _print_summary(target, summary)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Return (width, height) of `346x260`; raises `ConfigError` for other text."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise ConfigError(f"--sensor-size is {text!r}; expected WIDTHxHEIGHT, as 346x260.")
+    return int(match[1]), int(match[2])
 
 
 def _count(n: int, what: str) -> str:

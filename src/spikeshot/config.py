@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
+Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
 
 
 class _Section(BaseModel):
@@ -59,6 +60,8 @@ class DataConfig(_Section):
     turned by right angles are further classes. `stretch`: each recording is stretched in time onto
     the bins. `by_drawer`: no drawer stands in support and query of one task. `overlap`: share of
     meta-training and meta-validation tasks whose classes share parts (`data/episodes.py`).
+    `sensor_size` (width, height), `time_unit`, `columns` and `sort` say of your own files what they
+    do not say themselves (`data/readers/columns.py`).
     """
 
     corpus: str = "digits"
@@ -75,6 +78,10 @@ class DataConfig(_Section):
     stretch: bool = False
     turns: bool = False
     by_drawer: bool = False
+    sensor_size: tuple[Side, Side] | None = None
+    time_unit: Literal["us", "ms", "ns", "s"] = "us"
+    columns: str | None = None
+    sort: bool = False
     first_image: int = Field(1, ge=1)
     overlap: float = Field(0.0, ge=0, le=1)
     augment: AugmentConfig = AugmentConfig()

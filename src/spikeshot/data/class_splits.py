@@ -23,8 +23,10 @@ OWN = {
     ("digits", "double"): "double_nmnist",
     ("nmnist", "double"): "double_nmnist",
     ("signs", "double"): "double_nmnist",
+    ("asl-dvs", "double"): "double_asl_dvs",
     ("omniglot", "single"): "omniglot",
     ("omniglot-strokes", "single"): "omniglot_strokes",
+    ("n-omniglot", "single"): "omniglot_published",
 }
 """The split that `auto` takes, by (corpus, kind of classes); all others are split by fractions."""
 

@@ -9,19 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikeshot.data.corpora import facts
-from spikeshot.data.corpora.corpus import Corpus, Facts, Request, layout_corpus
+from spikeshot.data.corpora.corpus import READING, Corpus, Facts, Request, layout_corpus
 from spikeshot.data.corpora.digits import digit_images, load_digits
-from spikeshot.data.corpora.nmnist import list_nmnist
 from spikeshot.data.corpora.omniglot import load_omniglot
 from spikeshot.data.corpora.signs import load_signs
 from spikeshot.data.corpora.strokes import load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
+from spikeshot.data.layouts.asl_dvs import list_asl_dvs
+from spikeshot.data.layouts.folder import list_folder
+from spikeshot.data.layouts.n_omniglot import list_n_omniglot
+from spikeshot.data.layouts.nmnist import list_nmnist
+from spikeshot.data.readers import ReadOptions
 from spikeshot.data.recordings import Recordings
+from spikeshot.data.samples import Collection
 from spikeshot.data.store import cache_folder
 from spikeshot.errors import ConfigError, DataError, nearest_hint
 
 __all__ = [
     "CORPORA",
+    "READING",
     "Corpus",
     "Facts",
     "Request",
@@ -31,6 +37,19 @@ __all__ = [
     "get_corpus",
     "load_corpus",
 ]
+
+
+def _list_own(
+    path: Path,
+    *,
+    sensor_size: tuple[int, int] | None = None,
+    time_unit: str = "us",
+    columns: str | None = None,
+    sort: bool = False,
+) -> Collection:
+    options = ReadOptions(time_unit, columns, sort)
+    return list_folder(path, sensor_size=sensor_size, options=options)
+
 
 CORPORA = {
     c.name: c
@@ -67,6 +86,27 @@ CORPORA = {
             True,
             load_signs,
             facts.SIGNS,
+        ),
+        layout_corpus(
+            "asl-dvs",
+            "ASL-DVS's real recordings of hand-sign letters (reader verified on made files only)",
+            facts.ASL_DVS,
+            list_asl_dvs,
+            takes=("sort",),
+        ),
+        layout_corpus(
+            "n-omniglot",
+            "N-Omniglot's real recordings, AEDAT4 or .npy (reader verified on made files only)",
+            facts.N_OMNIGLOT,
+            list_n_omniglot,
+            takes=("sort",),
+        ),
+        layout_corpus(
+            "folder",
+            "your own recordings, a folder for each class",
+            facts.FOLDER,
+            _list_own,
+            takes=READING,
         ),
     )
 }
@@ -121,6 +161,12 @@ def load_corpus(name: str, request: Request) -> Recordings:
     corpus = get_corpus(name)
     if corpus.needs_path and request.path is None:
         request = replace(request, path=fetched_folder(name))
+    for key, value in request.reading().items():
+        if key not in corpus.takes:
+            raise ConfigError(
+                f"data.{key} is {value!r}, but corpus {name!r} has its own. Leave data.{key} out; "
+                "it is for files that do not say it (data.corpus=folder)."
+            )
     if request.turned and not corpus.turns:
         raise ConfigError(
             f"corpus {name!r} has no turned classes. Set data.turns=false; data.augment.symmetry "

@@ -1,8 +1,10 @@
 """What a corpus is: a name, what is published of it, and how its recordings are had."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spikeshot.data.download import RemoteFile
 from spikeshot.data.recordings import Recordings
@@ -17,13 +19,26 @@ class Request:
 
     `path`: the user's data, or None; `seed` of a simulation; `until_us`: events later than this
     many microseconds are not needed (they may be left out); None: all are. `turned`: instead of all
-    classes, these ones, each turned by one, two and three right angles (`data/turns.py`).
+    classes, these ones, each turned by one, two and three right angles (`data/turns.py`). The
+    others are what files may not say (`READING`): the sensor's (width, height), and `ReadOptions`.
     """
 
     path: Path | None = None
     seed: int = 0
     until_us: int | None = 300_000
     turned: frozenset[str] = frozenset()
+    sensor_size: tuple[int, int] | None = None
+    time_unit: str = "us"
+    columns: str | None = None
+    sort: bool = False
+
+    def reading(self) -> dict[str, Any]:
+        """Return what is asked of the reading of files, by name: all that is not the default."""
+        return {key: value for key in READING if (value := getattr(self, key)) != _DEFAULT[key]}
+
+
+READING = ("sensor_size", "time_unit", "columns", "sort")
+_DEFAULT = {field.name: field.default for field in fields(Request)}
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,10 @@ class Facts:
     files: tuple[RemoteFile, ...] = ()
 
 
-ListSamples = Callable[[Path], Collection]
-"""The reader of a layout: all samples under a folder or in an archive, none of them read yet."""
+ListSamples = Callable[..., Collection]
+"""The reader of a layout: all samples under a folder or in an archive, none of them read yet.
+
+Takes the path and, by name, the `Corpus.takes` of a request."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Corpus:
 
     `list_samples` is given by a corpus that reads files; `data check` and `pack` use it.
     `optional_path`: a path may be given, but need not be. `turns`: whether it can turn classes by
-    right angles.
+    right angles; `takes`: which of `READING` it heeds.
     """
 
     name: str
@@ -63,16 +80,23 @@ class Corpus:
     list_samples: ListSamples | None = None
     optional_path: bool = False
     turns: bool = False
+    takes: tuple[str, ...] = ()
 
 
-def layout_corpus(name: str, about: str, facts: Facts, list_samples: ListSamples) -> Corpus:
+def layout_corpus(
+    name: str,
+    about: str,
+    facts: Facts,
+    list_samples: ListSamples,
+    takes: tuple[str, ...] = (),
+) -> Corpus:
     """Return the corpus of a published layout: its files are listed, packed once and mapped."""
 
     def load(request: Request) -> Recordings:
         assert request.path is not None  # load_corpus has checked
-        return pack_place(name, request.path, list_samples)
+        return pack_place(name, request.path, list_samples, reading=request.reading())
 
-    return Corpus(name, about, True, load, facts, list_samples)
+    return Corpus(name, about, True, load, facts, list_samples, takes=takes)
 
 
 def pack_place(
@@ -80,10 +104,12 @@ def pack_place(
     path: Path,
     list_samples: ListSamples,
     progress: Callable[[int, int], None] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Recordings:
-    """Return the recordings at `path` from their pack, made now if need be."""
-    key = fingerprint(path)
-    return packed(name, key, lambda: list_place(path, list_samples), progress)
+    """Return the recordings at `path`, read with `reading`, from their pack, made if need be."""
+    how = dict(reading or {})
+    key = (fingerprint(path), sorted(how.items()))
+    return packed(name, key, lambda: list_place(path, partial(list_samples, **how)), progress)
 
 
 def list_place(path: Path, list_samples: ListSamples) -> Collection:

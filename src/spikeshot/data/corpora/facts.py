@@ -127,7 +127,7 @@ FOLDER = Facts(
     size="yours",
     licence="yours",
     obtain="Put the recordings of each class into a folder of its own, and give the folder above "
-    "them with --data.",
+    "them with --data. Files: .npy, .npz, .csv, .txt, .h5, .aedat4, .mat, .dat, .bin.",
     citation="yours",
 )
 
