@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-slow lint wheel clean
+.PHONY: quickstart test test-slow bench bench-kernels lint wheel clean
 
 quickstart: $(READY)
 	$(BIN)/spikeshot train quickstart --resume
@@ -16,6 +16,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Minutes, on a quiet machine: the other libraries come first, then both tables.
+bench: bench-kernels
+	$(BIN)/python benchmarks/meta_step.py
+
+bench-kernels: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 --editable '.[bench]'
+	$(BIN)/python -m pytest benchmarks/test_kernels.py --benchmark-only --benchmark-columns=median,iqr,rounds
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from fakes import fake_files, write_folder, write_zip
 from leaks import check_episodes, check_halves, check_splits
 from made_corpora import omniglot_files, strokes_files, write_signs
 from made_files import columns, made_events, mat_file, npz_file, pickled_file
-from spikeshot.assemble import load_source
+from spikeshot.assemble import load_source, task_space
 from spikeshot.config import load_config
 from spikeshot.data.class_splits import shipped_classes
 from spikeshot.data.corpora import CORPORA
@@ -131,6 +131,20 @@ def test_support_and_query_share_nothing_over_many_episodes(case, split):
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_part_of_a_class_varies_and_the_halves_independently(case, split):
     check_halves(*case, split)
+
+
+def test_drawers_of_n_omniglot_are_told_by_the_names_of_files(tmp_path, monkeypatch):
+    """`<NNNN>_<DD>`: the same people drew every character."""
+    monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path / "cache"))
+    overrides = [*TASK, "data.corpus=n-omniglot", SINGLE, "data.crop=null", "data.by_drawer=true"]
+    config = load_config("quickstart", overrides)
+    source = load_source(config, tiny_n_omniglot(tmp_path, monkeypatch))
+    space = task_space(config, source.recordings, source.split, "train")
+    assert set(space.drawers) == {"01", "02", "03", "04"}
+    for index in range(30):
+        plan = space.plan(index)
+        support, query = ({space.drawers[i] for i in r.flat} for r in (plan.support, plan.query))
+        assert not support & query
 
 
 # --- the battery can fail ------------------------------------------------------------------------

@@ -86,10 +86,9 @@ def layer_drive(
     `x` `[T, B, H, W, C]` or `[T, B, F]`: the layer's input, or with `traced` its trace P already;
     `weight` `[units, C, k, k]` or `[units, F]`.
     """
-    rows = x if traced else with_state(x, state)
-    y = weigh(weight, rows, _linear_pool(layer, style))
+    y = _weigh(layer, style, weight, x, None if traced else state)
     if not traced:
-        y = over_time(trace_rows(filter_matrix(style.neuron, len(x), x).trace, rows), y)
+        y = over_time(trace_rows(filter_matrix(style.neuron, len(x), x).trace, y), y)
     if layer.pool > 1 and style.pool_where == "before" and style.pool_kind == "max":
         y = _pool(y, layer.pool, "max")
     response = bias_response(style.neuron, len(y), state.elapsed if state else 0, x)
@@ -117,8 +116,7 @@ def layer_spikes(
         drive = layer_drive(layer, style, weight, bias, x, state, traced=traced)
         s, after = spikes(drive.reshape(len(drive), -1), style.neuron, reset)
         return _pool_after(layer, style, s.view(drive.shape)), after
-    rows = x if traced else with_state(x, state)
-    y = weigh(weight, rows, _linear_pool(layer, style))
+    y = _weigh(layer, style, weight, x, None if traced else state)
     pools = layer.pool > 1 and not (style.pool_where == "before" and style.pool_kind == "average")
     batch, *space, units = y.shape[1:]
     height, across = space or (1, 1)
@@ -165,6 +163,17 @@ def trace_state(neuron: Neuron, x: Tensor, reset: Tensor) -> LayerState:
     """Return the state after the inputs `x` `[T, B, ...]` from rest, given R after them."""
     matrix = trace_rows(filter_matrix(neuron, len(x), x).state, x)
     return LayerState(over_time(matrix, x), reset, len(x))
+
+
+def _weigh(
+    layer: Layer, style: LayerStyle, weight: Tensor, x: Tensor, state: LayerState | None
+) -> Tensor:
+    """Apply the weights to the rows of `x` and, after them, of the state, which is not sparse."""
+    pool = _linear_pool(layer, style)
+    y = weigh(weight, x, pool)
+    if state is None or state.trace is None:
+        return y
+    return torch.cat([y, weigh(weight, state.trace, pool)])
 
 
 def _linear_pool(layer: Layer, style: LayerStyle) -> int:

@@ -6,6 +6,8 @@ has 0.36 of the products. (2) A convolution of stride p on pixels is one of stri
 p x p pixels, with the same products and a much faster gradient for its input. (3) Where an image is
 so low or narrow that every output sees every input along that axis, the axis is one more part of
 the channels: no product is spent on the padding (4 instead of 6 for two cells and three taps).
+Where the activity is spikes, and sparse enough, sums over lists of spikes take the place of all
+this (`sparse_conv.py`).
 """
 
 from functools import lru_cache
@@ -13,6 +15,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from spikeshot.snn.sparse_conv import Geometry, convolve_spikes, pack
 
 
 def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
@@ -24,8 +28,23 @@ def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
     """
     if weight.dim() == 2:
         return F.linear(x.reshape(*x.shape[:2], -1), weight)
-    y = _convolve(weight, x.flatten(0, 1), pool)
-    return y.view(*x.shape[:2], *y.shape[1:])
+    images = x.flatten(0, 1)
+    y = _as_spikes(weight, images, pool)
+    y = _convolve(weight, images, pool) if y is None else y
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _as_spikes(weight: Tensor, images: Tensor, p: int) -> Tensor | None:
+    """Return the sum over lists of spikes, or None where that does not apply or does not pay."""
+    k = weight.shape[-1]
+    _, height, width, _ = images.shape
+    if max(height, width) // p <= k // 2 // p + 1:  # then one small matrix product does it
+        return None
+    shape = Geometry(height, width, k + p - 1, p, k // 2)
+    bits = pack(images, weight, shape)
+    if not bits.numel():
+        return None
+    return convolve_spikes(images, _folded(weight, p), bits, shape)
 
 
 def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
@@ -63,12 +82,18 @@ def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
 
 def _strided(weight: Tensor, images: Tensor, p: int) -> Tensor:
     """The same as one convolution of stride p."""
-    k = weight.shape[-1]
-    if p > 1:
-        spread = _spread(k, 1, 0, 0, weight.dtype, str(weight.device), p)
-        weight = (weight.flatten(2) @ spread).view(*weight.shape[:2], k + p - 1, k + p - 1)
-    y = F.conv2d(images.permute(0, 3, 1, 2), weight, stride=p, padding=k // 2)
+    kernel, padding = _folded(weight, p), weight.shape[-1] // 2
+    y = F.conv2d(images.permute(0, 3, 1, 2), kernel, stride=p, padding=padding)
     return y.permute(0, 2, 3, 1).contiguous()
+
+
+def _folded(weight: Tensor, p: int) -> Tensor:
+    """Return the kernel averaged over p x p shifts, `[units, C, k + p - 1, k + p - 1]`."""
+    if p == 1:
+        return weight
+    k = weight.shape[-1]
+    spread = _spread(k, 1, 0, 0, weight.dtype, str(weight.device), p)
+    return (weight.flatten(2) @ spread).view(*weight.shape[:2], k + p - 1, k + p - 1)
 
 
 def _plain(kernel: Tensor, rows: Tensor, padding: tuple[int, int]) -> Tensor:
