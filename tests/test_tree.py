@@ -114,6 +114,12 @@ def test_names_that_cannot_be_shown(tmp_path, name, kind):
     fails(WRITERS[kind](tmp_path / kind, {name: b"x"}), "bytes in its name that are no text")
 
 
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar", "a.tar.gz"])
+def test_names_that_are_too_long(tmp_path, kind):
+    place = WRITERS[kind](tmp_path / kind, {"a/" * 300 + "1.bin": b"x"})
+    assert len(fails(place, "has a name of 605 characters; expected at most 500")) < 700
+
+
 def test_names_of_undecodable_bytes(tmp_path):
     (tmp_path / "f").mkdir()
     with open(os.fsencode(tmp_path / "f") + b"/\xff.bin", "wb"):

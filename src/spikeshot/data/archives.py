@@ -110,7 +110,8 @@ def damaged(source: str, kind: str) -> Iterator[None]:
         struct.error,
         OSError,
     ) as error:
-        reason = str(error) or type(error).__name__
+        words = str(error)[:300] or type(error).__name__
+        reason = "".join(c if c.isprintable() else "?" for c in words)
         raise DataError(
             f"{source}: not a readable {kind} ({reason}); the file is damaged or something else. "
             "Fetch it again."

@@ -17,6 +17,8 @@ MAX_TOTAL_BYTES = 64 << 30
 MAX_RATIO = 250
 """Most that an archive may expand by, over `RATIO_SLACK_BYTES`; recordings shrink 1 to 10 times."""
 RATIO_SLACK_BYTES = 16 << 20
+MAX_NAME = 500
+"""Longest name with its folders, in characters: it stands in messages."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -43,7 +45,12 @@ def clean_name(name: str, source: str) -> str | None:
     Raises `DataError` for a name that leaves the folder or that cannot be shown.
     """
     slashed = name.replace("\\", "/")
-    shown = f"{source}: member {name!a}"
+    shown = f"{source}: member {name[:200]!a}"
+    if len(name) > MAX_NAME:
+        raise DataError(
+            f"{shown}... has a name of {len(name)} characters; expected at most {MAX_NAME}. "
+            "Rename the file and pack it again."
+        )
     if _CONTROL.search(name) or not _is_text(name):
         raise DataError(
             f"{shown} has bytes in its name that are no text; expected a Unicode name. "
@@ -113,8 +120,8 @@ def gather(entries: Iterable[Entry], folders: set[str], source: str) -> dict[str
             resolved[name] = entry if entry.name == name else replace(entry, name=name)
         elif entry.link not in folders:
             raise DataError(
-                f"{source}: link {name!r} leads to {entry.link!r}, which is not in it; expected "
-                "files. Put the file itself in the link's place."
+                f"{source}: link {name!r} leads to {entry.link[:200]!r}, which is not in it; "
+                "expected files. Put the file itself in the link's place."
             )
     return resolved
 
@@ -122,7 +129,7 @@ def gather(entries: Iterable[Entry], folders: set[str], source: str) -> dict[str
 def outside(source: str, name: str, target: str) -> DataError:
     """Return the error of a link that leads out of the folder or archive."""
     return DataError(
-        f"{source}: link {name!r} leads to {target!r}, outside of it; expected files inside. "
+        f"{source}: link {name!r} leads to {target[:200]!r}, outside of it; expected files inside. "
         "Put the file itself in the link's place."
     )
 
