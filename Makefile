@@ -37,7 +37,7 @@ wheel: $(READY)
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sample,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sample,events,dev]'
 	touch $(READY)
 
 clean:

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: a small N-MNIST, a small run, the command line, the real data."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,15 @@ settings.register_profile("patient", deadline=None)  # a busy machine is no fail
 settings.load_profile("patient")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Packs of the tests go into a folder of their own, unless $SPIKESHOT_CACHE names one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "SPIKESHOT_CACHE" not in os.environ:
+            patch.setenv("SPIKESHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 class Ended(NamedTuple):

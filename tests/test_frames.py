@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.events import crop, downsample, make_events
 from spikeshot.data.frames import FrameSpec, bin_events, bin_recordings
-from spikeshot.data.recordings import gather_recordings
-from spikeshot.errors import ConfigError
+from spikeshot.data.recordings import gather_recordings, join
+from spikeshot.errors import ConfigError, DataError
 
 SENSOR = (12, 9)  # (width, height)
 EVENT = st.tuples(
@@ -222,3 +222,53 @@ def test_jitter_has_the_given_standard_deviation_and_stays_positive():
     assert np.std(events["t"]) == pytest.approx(1000, rel=0.06)
     early, _ = augmented([[(5, 4, 0, 1)] * 100], jitter_us=1000)
     assert early["t"].min() == 0
+
+
+# --- stretched in time ---------------------------------------------------------------------------
+
+
+@given(st.lists(RECORDING, min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 150))
+def test_stretched_bins_cover_every_recording_whole(samples, bins, dt_us):
+    """Against bins worked out in whole numbers: the share of the time from first to last event."""
+    recordings = gather_recordings(
+        [events_of(s) for s in samples],
+        [0] * len(samples),
+        ("a",),
+        [str(i) for i in range(len(samples))],
+        SENSOR,
+    )
+    spec = FrameSpec(dt_us=dt_us, bins=bins, start_us=7, stretch=True)
+    frames = bin_recordings(recordings, range(len(samples)), spec)
+    for i, rows in enumerate(samples):
+        first, length = rows[0][2], rows[-1][2] - rows[0][2] + 1
+        expected = np.zeros((bins, 2, SENSOR[1], SENSOR[0]), int)
+        for x, y, t, p in rows:
+            stretched = (t - first) * bins * dt_us // length
+            expected[stretched // dt_us, p, y, x] += 1
+        np.testing.assert_array_equal(frames[:, i], expected)
+        np.testing.assert_array_equal(bin_events(recordings[i], SENSOR, spec), expected)
+
+
+def test_stretching_bears_the_longest_times_there_are():
+    events = make_events([0, 1], [0, 0], [0, 2**62], [0, 1])
+    frames = bin_events(events, SENSOR, FrameSpec(dt_us=10_000_000, bins=10_000, stretch=True))
+    assert frames[0, 0, 0, 0] == frames[-1, 1, 0, 1] == 1
+
+
+# --- two sets of recordings ----------------------------------------------------------------------
+
+
+def test_joined_recordings_are_the_first_and_then_the_second():
+    a = gather_recordings([events_of([(0, 0, 1, 1)])] * 2, [0, 1], ("a", "b"), ["1", "2"], SENSOR)
+    b = gather_recordings([events_of([(1, 1, 2, 0)])] * 2, [1, 0], ("c", "b"), ["3", "4"], SENSOR)
+    both = join(a, b)
+    assert [both.classes[label] for label in both.labels] == ["a", "b", "b", "c"]
+    assert both.origins == ("1", "2", "3", "4")
+    for i in range(4):
+        np.testing.assert_array_equal(both[i], (a, b)[i // 2][i % 2])
+
+
+def test_recordings_of_other_sensors_do_not_join():
+    a, b = (gather_recordings([], [], ("a",), [], sensor) for sensor in (SENSOR, (34, 34)))
+    with pytest.raises(DataError, match="expected the same sensor"):
+        join(a, b)

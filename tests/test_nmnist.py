@@ -174,7 +174,7 @@ def test_an_empty_folder(tmp_path):
         read_nmnist(tmp_path)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_damaged_entry_of_a_zip(tmp_path, method):
     file = tmp_path / "damaged.zip"
     with zipfile.ZipFile(file, "w", method) as archive:
@@ -184,7 +184,8 @@ def test_a_damaged_entry_of_a_zip(tmp_path, method):
     raw = bytearray(file.read_bytes())
     raw[middle : middle + 20] = bytes(255 - b for b in raw[middle : middle + 20])
     file.write_bytes(bytes(raw))
-    with pytest.raises(DataError, match=r"damaged.zip: not a readable zip .* Fetch it again"):
+    message = r"damaged.zip: Train/1/00002.bin: not a readable member of a zip .* Fetch it again"
+    with pytest.raises(DataError, match=message):
         read_nmnist(file)
 
 
@@ -195,16 +196,16 @@ def test_a_zip_cut_short(tmp_path):
         read_nmnist(file)
 
 
-def test_a_folder_in_the_place_of_a_recording(tmp_path):
+def test_a_folder_in_the_place_of_a_recording_is_none(tmp_path):
+    clean = read_nmnist(write_folder(tmp_path / "clean", GOOD))
     place = write_folder(tmp_path / "data", GOOD)
     (place / "Train" / "5" / "00009.bin").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"Train/5/00009.bin: cannot be read \(Is a directory\)"):
-        read_nmnist(place)
+    assert read_nmnist(place).digest == clean.digest
 
 
 @pytest.mark.parametrize("write", [write_folder, write_zip])
 def test_a_huge_recording_is_refused_before_it_is_read(tmp_path, write, monkeypatch):
-    monkeypatch.setattr("spikeshot.data.nmnist.MAX_BYTES", 1000)
+    monkeypatch.setattr("spikeshot.data.layouts.nmnist.MAX_BYTES", 1000)
     assert MAX_BYTES > 5 * 8200  # the longest published recording has about 8,200 events
     place = write(tmp_path / "huge.zip", {"Train/5/00042.bin": b"\0" * 1005})
     with pytest.raises(DataError, match=r"Train/5/00042.bin: 1005 bytes; .* at most 1000"):

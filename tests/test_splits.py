@@ -1,18 +1,17 @@
 """Meta-splits: classes and recordings disjoint, seeded, stored, and closed to training."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fakes import PER_DIGIT
+from spikeshot.data.class_splits import seeded_classes, shipped_classes
 from spikeshot.data.splits import (
-    PUBLISHED,
     SPLITS,
     MetaSplit,
     indices_by_class,
-    published_classes,
-    single_classes,
+    origins_by_class,
     split_origins,
 )
 from spikeshot.errors import DataError
@@ -21,38 +20,7 @@ FRACTIONS = (0.64, 0.16, 0.2)
 
 
 def meta_split(recordings, seed=0, fractions=FRACTIONS):
-    return MetaSplit(published_classes("double"), split_origins(recordings, fractions, seed))
-
-
-# --- classes -------------------------------------------------------------------------------------
-
-
-def test_the_published_double_split_has_64_16_20_of_all_pairs():
-    assert list(PUBLISHED) == ["double"]
-    classes = published_classes("double")
-    assert [len(classes[s]) for s in SPLITS] == [64, 16, 20]
-    everything = [c for s in SPLITS for c in classes[s]]
-    assert sorted(everything) == [f"{i:02d}" for i in range(100)]  # each once: disjoint
-
-
-@pytest.mark.data
-def test_the_split_in_the_package_is_the_published_one(shared_data):
-    published = json.loads((shared_data / "splits" / "splits_double_nmnist.json").read_text())
-    assert published_classes("double") == {s: tuple(published[s]) for s in SPLITS}
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_plain_classes_are_shared_out_once_each(seed):
-    names = [f"class{i}" for i in range(25)]
-    parts = single_classes(names, FRACTIONS, seed)
-    assert [len(parts[s]) for s in SPLITS] == [16, 4, 5]  # 25 * (0.64, 0.16, 0.2)
-    assert sorted(c for s in SPLITS for c in parts[s]) == sorted(names)
-    assert single_classes(list(reversed(names)), FRACTIONS, seed) == parts
-
-
-def test_plain_classes_depend_on_the_seed():
-    names = [f"class{i}" for i in range(25)]
-    assert len({single_classes(names, FRACTIONS, seed)["test"] for seed in range(5)}) == 5
+    return MetaSplit(shipped_classes("double_nmnist"), split_origins(recordings, fractions, seed))
 
 
 # --- recordings ----------------------------------------------------------------------------------
@@ -99,6 +67,34 @@ def test_every_class_is_shuffled_on_its_own(fake_recordings):
         origins = sorted(fake_recordings.origins[i] for i in members)
         places.add(tuple(i for i, origin in enumerate(origins) if origin in test))
     assert len(places) > 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recordings_of_plain_classes_go_where_their_class_goes(fake_recordings, seed):
+    classes = seeded_classes(fake_recordings.classes, FRACTIONS, seed)
+    split = MetaSplit(classes, origins_by_class(fake_recordings, classes))
+    split.require_disjoint()
+    for s in SPLITS:
+        members = indices_by_class(fake_recordings, split, s)
+        for digit in "0123456789":  # all 14 or none
+            assert len(members[digit]) == (PER_DIGIT if digit in classes[s] else 0)
+
+
+def test_recordings_of_classes_in_no_split_are_in_none(fake_recordings):
+    origins = origins_by_class(fake_recordings, {"train": ["0"], "val": ["1"], "test": ["2"]})
+    assert [len(origins[s]) for s in SPLITS] == [PER_DIGIT] * 3
+
+
+def test_one_thing_recorded_under_two_classes_is_refused_when_they_part(fake_recordings):
+    origins = list(fake_recordings.origins)
+    for label in (0, 1):
+        origins[int(np.argmax(fake_recordings.labels == label))] = "train/99999"
+    copied = replace(fake_recordings, origins=tuple(origins))
+    classes = {"train": ("0", "1"), "val": ("2",), "test": ("3",)}
+    MetaSplit(classes, origins_by_class(copied, classes)).require_disjoint()
+    apart = {"train": ("0",), "val": ("1",), "test": ("2",)}
+    with pytest.raises(DataError, match="recording of 'train/99999' stands in two splits"):
+        MetaSplit(apart, origins_by_class(copied, apart)).require_disjoint()
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.0), (0.5, 0.4, 0.2), (1.2, -0.1, -0.1)])

@@ -1,6 +1,7 @@
 """Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,15 +11,16 @@ import torch.nn.functional as F
 
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
-from spikeshot.data.corpora import CORPORA, Request, load_corpus
+from spikeshot.data.class_splits import split_classes
+from spikeshot.data.corpora import READING, Request, get_corpus, load_corpus
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.data.frames import FrameSpec
-from spikeshot.data.recordings import Recordings
+from spikeshot.data.pairs import parts_of
+from spikeshot.data.recordings import Recordings, join
 from spikeshot.data.splits import (
     MetaSplit,
     indices_by_class,
-    published_classes,
-    single_classes,
+    origins_by_class,
     split_origins,
 )
 from spikeshot.errors import ConfigError
@@ -36,17 +38,31 @@ INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never on
 
 @dataclass(frozen=True)
 class Source:
-    """The recordings of a run, simulated ones for pre-training if any, and the meta-split."""
+    """The recordings of a run, simulated ones for pre-training if any, and the meta-split.
+
+    `turned`: recordings of turned classes, of those of meta-training only and for it only.
+    """
 
     recordings: Recordings
     split: MetaSplit
     simulated: Recordings | None = None
+    turned: Recordings | None = None
+
+    @property
+    def training(self) -> Recordings:
+        """What meta-training draws from: the recordings, turned ones too."""
+        return join(self.recordings, self.turned) if self.turned else self.recordings
+
+    @property
+    def turned_classes(self) -> tuple[str, ...]:
+        """The turned classes, which meta-training has beside those of the split."""
+        return self.turned.classes if self.turned else ()
 
 
 def frame_spec(config: Config) -> FrameSpec:
     """Return how events become frames."""
     d = config.data
-    return FrameSpec(d.crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip)
+    return FrameSpec(d.crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip, d.stretch)
 
 
 def augmentation(config: Config) -> Augmentation:
@@ -54,32 +70,44 @@ def augmentation(config: Config) -> Augmentation:
     return Augmentation(**config.data.augment.model_dump())
 
 
-def load_recordings(config: Config, corpus: str, path: Path | None) -> Recordings:
-    """Return the recordings of `corpus` (in a run: `config.data.corpus`)."""
+def load_recordings(
+    config: Config, corpus: str, path: Path | None, *, turned: frozenset[str] = frozenset()
+) -> Recordings:
+    """Return the recordings of `corpus` (in a run: `config.data.corpus`), or of classes `turned`.
+
+    The latter are the classes of these names as they are when turned by right angles.
+    """
     d = config.data
-    until_us = frame_spec(config).end_us + augmentation(config).reach_us
-    recordings = load_corpus(corpus, Request(path, config.seed, until_us))
-    if d.first_image > 1 and not CORPORA[corpus].needs_path:
+    until_us = None if d.stretch else frame_spec(config).end_us + augmentation(config).reach_us
+    request = Request(path, config.seed, until_us, turned)
+    if corpus == d.corpus:  # what `digits` for pre-training does not heed
+        request = replace(request, **{key: getattr(d, key) for key in READING})
+    recordings = load_corpus(corpus, request)
+    if d.first_image > 1 and not get_corpus(corpus).needs_path:
         recordings = _from_image(recordings, d.first_image)
     return recordings
 
 
 def load_source(config: Config, path: Path | None) -> Source:
     """Load the recordings of a new run and split them."""
-    recordings = load_recordings(config, config.data.corpus, path)
-    if config.data.classes == "double":
-        classes = published_classes("double")
+    d = config.data
+    recordings = load_recordings(config, d.corpus, path)
+    classes = split_classes(
+        d.split, d.corpus, recordings.classes, d.classes, d.class_fractions, config.seed
+    )
+    if d.classes == "double":
+        origins = split_origins(recordings, d.recording_fractions, config.seed)
     else:
-        classes = single_classes(recordings.classes, config.data.recording_fractions, config.seed)
-    origins = split_origins(recordings, config.data.recording_fractions, config.seed)
+        origins = origins_by_class(recordings, classes)
     split = MetaSplit(classes, origins)
     split.require_disjoint()
-    if not config.data.simulated.share:
-        return Source(recordings, split)
-    simulated = _from_image(
-        load_recordings(config, "digits", None), config.data.simulated.first_image
-    )
-    return Source(recordings, split.with_training(simulated.origins), simulated)
+    turned = None
+    if d.turns:
+        turned = load_recordings(config, d.corpus, path, turned=frozenset(classes["train"]))
+    if not d.simulated.share:
+        return Source(recordings, split, turned=turned)
+    simulated = _from_image(load_recordings(config, "digits", None), d.simulated.first_image)
+    return Source(recordings, split.with_training(simulated.origins), simulated, turned)
 
 
 def _from_image(recordings: Recordings, first: int) -> Recordings:
@@ -101,16 +129,17 @@ def task_space(
     augment: bool = False,
     overlap: float = 0.0,
     task: Task | None = None,
+    turned: Sequence[str] = (),
 ) -> TaskSpace:
     """Return the task space of meta-split `name`; `task` defaults to the configuration's.
 
     `augment`: with the configuration's augmentation; `overlap`: share of tasks whose classes share
-    parts. Both are for training; evaluation leaves them out.
+    parts; `turned`: further classes. They are for training; evaluation leaves them out.
     """
     t = config.task
     return TaskSpace(
         recordings,
-        {c: _parts(config, c) for c in split.classes[name]},
+        {c: _parts(config, c) for c in (*split.classes[name], *turned)},
         indices_by_class(recordings, split, name),
         split=name,
         seed=config.seed,
@@ -118,11 +147,17 @@ def task_space(
         spec=frame_spec(config),
         augmentation=augmentation(config) if augment else None,
         overlap=overlap,
+        drawers=[_drawer(o) for o in recordings.origins] if config.data.by_drawer else (),
     )
 
 
+def _drawer(origin: str) -> str:
+    """Return the last part of an origin, as Omniglot's drawings are named: `07`, `0003_07`."""
+    return origin.rsplit("/", 1)[-1].rsplit("_", 1)[-1]
+
+
 def _parts(config: Config, name: str) -> tuple[str, ...]:
-    return tuple(name) if config.data.classes == "double" else (name,)
+    return parts_of(name) if config.data.classes == "double" else (name,)
 
 
 def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:

@@ -3,6 +3,7 @@
 Torch is imported by the commands that need it, so that `--help` is quick.
 """
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import spikeshot
+from spikeshot import cli_data
 from spikeshot.errors import DivergenceError, Interrupted, SpikeshotError
 from spikeshot.torchrun import joined, place
 
@@ -26,6 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_data.app, name="data")
 
 _INTERRUPTED = 130
 _RANK, _ = place(os.environ)
@@ -40,6 +44,9 @@ def main() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code."""
     # torch's idle threads spin, and so keep the cores from ours: a tenth of a millisecond is enough
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # heard when torch is imported, later than here
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name="spikeshot", standalone_mode=False)  # some versions: 130 at Ctrl-C
         sys.stdout.flush()

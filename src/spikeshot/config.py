@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
+Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
 
 
 class _Section(BaseModel):
@@ -52,12 +53,21 @@ class SimulatedConfig(_Section):
 class DataConfig(_Section):
     """Recordings and how they become frames (`data/frames.py`) and tasks.
 
-    `overlap`: share of meta-training and meta-validation tasks whose classes share parts
-    (`data/episodes.py`).
+    `classes`: plain classes, or pairs of them side by side; `split`: the class split, `auto` (the
+    corpus's own), `fractions` (`class_fractions`, seeded), the name of one that ships, or a .json
+    file (`data/class_splits.py`). `recording_fractions` share out the recordings of the parts of
+    pairs; those of plain classes go where their class goes. `turns`: in meta-training, classes
+    turned by right angles are further classes. `stretch`: each recording is stretched in time onto
+    the bins. `by_drawer`: no drawer stands in support and query of one task. `overlap`: share of
+    meta-training and meta-validation tasks whose classes share parts (`data/episodes.py`).
+    `sensor_size` (width, height), `time_unit`, `columns` and `sort` say of your own files what they
+    do not say themselves (`data/readers/columns.py`).
     """
 
     corpus: str = "digits"
     classes: Literal["single", "double"] = "double"
+    split: str = "auto"
+    class_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
     recording_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
     crop: tuple[int, int, int, int] | None = (1, 1, 32, 32)
     downsample: int = Field(2, ge=1, le=64)
@@ -65,16 +75,26 @@ class DataConfig(_Section):
     bins: int = Field(10, ge=1, le=10_000)
     start_us: int = Field(0, ge=0, le=10_000_000_000)
     clip: int = Field(0, ge=0, le=255)
+    stretch: bool = False
+    turns: bool = False
+    by_drawer: bool = False
+    sensor_size: tuple[Side, Side] | None = None
+    time_unit: Literal["us", "ms", "ns", "s"] = "us"
+    columns: str | None = None
+    sort: bool = False
     first_image: int = Field(1, ge=1)
     overlap: float = Field(0.0, ge=0, le=1)
     augment: AugmentConfig = AugmentConfig()
     simulated: SimulatedConfig = SimulatedConfig()
 
     @model_validator(mode="after")
-    def _fractions(self) -> Self:
-        f = self.recording_fractions
-        if min(f) <= 0 or abs(sum(f) - 1) > 1e-6:
-            raise ValueError(f"recording_fractions is {f}; expected three positive, summing to 1")
+    def _sensible(self) -> Self:
+        for name in ("recording_fractions", "class_fractions"):
+            f = getattr(self, name)
+            if min(f) <= 0 or abs(sum(f) - 1) > 1e-6:
+                raise ValueError(f"{name} is {f}; expected three positive, summing to 1")
+        if self.turns and self.classes == "double":
+            raise ValueError("turns makes new plain classes; expected classes=single with it")
         return self
 
 

@@ -114,12 +114,17 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
     then tell good weights from better ones no more.
     """
     split, overlap = source.split, config.data.overlap
-    spaces = {
-        name: task_space(
-            config, source.recordings, split, name, augment=name == "train", overlap=overlap
-        )
-        for name in ("train", "val")
-    }
+    train = task_space(
+        config,
+        source.training,
+        split,
+        "train",
+        augment=True,
+        overlap=overlap,
+        turned=source.turned_classes,
+    )
+    val = task_space(config, source.recordings, split, "val", overlap=overlap)
+    spaces = {"train": train, "val": val}
     if source.simulated:
         spaces["simulated"] = task_space(
             config, source.simulated, split, "train", augment=True, overlap=overlap

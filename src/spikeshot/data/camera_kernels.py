@@ -105,11 +105,11 @@ def watch_pixel(levels: Any, thresholds: Any, rule: Any, seed: Any, code: Any, k
     reference, free_at, held = last - below, 0.0, False
     for k in range(levels.shape[0] - 1):
         start, stop = k * rule.step_us, min((k + 1) * rule.step_us, rule.end_us)
+        if levels[k + 1] == last and noise_at >= stop:
+            continue  # still light, no noise
         follow = rule.follow_on if levels[k + 1] > last else rule.follow_off
         level, last = last, last + follow * (levels[k + 1] - last)
         slope = (last - level) / rule.step_us
-        if slope == 0.0 and noise_at >= stop:
-            continue
         now = start
         while not held or free_at < stop:
             if held:  # the reset ends: the reference has followed the light until here
@@ -159,6 +159,39 @@ def watch_film(levels: Any, thresholds: Any, rule: Any, seed: Any, keys: Any) ->
                 (height * width * 2, pixel * 2),
                 keys[min(total, len(keys)) :],
             )
+    return total
+
+
+@jit()
+def watch_changes(
+    changes: Any, length: Any, thresholds: Any, rule: Any, still: Any, seed: Any, keys: Any
+) -> Any:
+    """Write the events of light that changes seldom to `keys`, unsorted; return their number.
+
+    changes: (starts, steps, values). Pixel i (row by row) sees log luminance 0 until its first
+    change; change j of `starts[i]` to `starts[i + 1]` takes it to `values[j]` at step `steps[j]`.
+    `length`: steps of the film; `still`: `rule`, but of one step that lasts the whole film, for
+    pixels without any change.
+    """
+    starts, steps, values = changes
+    height, width, total = thresholds.shape[0], thresholds.shape[1], 0
+    film, dark = np.empty(length + 1), np.zeros(2)
+    for pixel in range(height * width):
+        level, since = 0.0, 0
+        for j in range(starts[pixel], starts[pixel + 1]):
+            film[since : steps[j]] = level
+            level, since = values[j], steps[j]
+        changing = starts[pixel] < starts[pixel + 1]
+        if changing:
+            film[since:] = level
+        total += watch_pixel(
+            film if changing else dark,
+            thresholds[pixel // width, pixel % width],
+            rule if changing else still,
+            pixel_seed(seed, pixel),
+            (height * width * 2, pixel * 2),
+            keys[min(total, len(keys)) :],
+        )
     return total
 
 

@@ -5,6 +5,7 @@ draws recordings; `TaskSpace.episode` turns the plan into frames. A class is com
 more parts (a double digit: left and right), drawn independently and put side by side.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ def plan_episode(
     task: Task,
     rng: np.random.Generator,
     overlap: float = 0.0,
+    drawers: Sequence[str] = (),
 ) -> EpisodePlan:
     """Draw classes, then recordings for every part of every class.
 
@@ -71,7 +73,9 @@ def plan_episode(
 
     `classes` maps a class to its parts, `members` a part to its recordings. Each part's recordings
     are shared out between support and query before anything is drawn, so the two are disjoint over
-    the whole episode. Within a class, a part's query recordings are all different.
+    the whole episode. Within a class, a part's query recordings are all different. `drawers`, the
+    one of each recording, are then shared out between support and query too. Raises `DataError`
+    where the drawers do not suffice.
     """
     names = sorted(classes)
     shuffled = [names[i] for i in rng.permutation(len(names))]
@@ -82,15 +86,46 @@ def plan_episode(
     depth = len(classes[chosen[0]])
     support = np.empty((task.ways, task.shots, depth), np.int64)
     query = np.empty((task.ways, task.queries, depth), np.int64)
-    for part in sorted({part for _, _, part in slots}):
+    parts = sorted({part for _, _, part in slots})
+    first = _support_drawers({p: members[p] for p in parts}, task, drawers, rng)
+    for part in parts:
         mine = [(w, j) for w, j, p in slots if p == part]
         order = rng.permutation(np.asarray(members[part], np.int64))
         wanted = task.shots * len(mine)
         share = min(wanted, len(order) - task.queries)
+        queries = order[share:]
+        if drawers:
+            theirs = np.array([drawers[i] in first for i in order])
+            order, queries = order[theirs], order[~theirs]
+            share = min(wanted, len(order))
         for n, (w, j) in enumerate(mine):
             support[w, :, j] = order[(np.arange(task.shots) + n * task.shots) % share]
-            query[w, :, j] = rng.permutation(order[share:])[: task.queries]
+            query[w, :, j] = rng.permutation(queries)[: task.queries]
     return EpisodePlan(chosen, support, query)
+
+
+def _support_drawers(
+    members: Mapping[str, Sequence[int]],
+    task: Task,
+    drawers: Sequence[str],
+    rng: np.random.Generator,
+) -> set[str]:
+    """Return the drawers of the support: as few, drawn at random, as give every part its shots."""
+    if not drawers:
+        return set()
+    theirs = {part: Counter(drawers[i] for i in mine) for part, mine in members.items()}
+    names = sorted({name for counts in theirs.values() for name in counts})
+    order, first = [names[i] for i in rng.permutation(len(names))], 0
+    while any(sum(c[name] for name in order[:first]) < task.shots for c in theirs.values()):
+        first += 1
+    for part, counts in theirs.items():
+        if sum(counts[name] for name in order[first:]) < task.queries:
+            raise DataError(
+                f"class {part!r} has recordings by {len(counts)} drawers, too few for shots="
+                f"{task.shots} and queries={task.queries} by different ones. Lower them, or set "
+                "data.by_drawer=false."
+            )
+    return set(order[:first])
 
 
 def related_classes(
@@ -119,7 +154,9 @@ class TaskSpace:
 
     `classes` maps each class of the split to its parts (classes of `recordings`); `members` maps
     each part to the recordings of the split; `overlap` is the share of episodes whose classes share
-    parts, which makes them harder. Raises `DataError` where `task` cannot be drawn.
+    parts, which makes them harder; `drawers`, where given, is who made each recording, and no
+    drawer then stands in support and query of one episode. Raises `DataError` where `task` cannot
+    be drawn.
     """
 
     def __init__(
@@ -134,9 +171,12 @@ class TaskSpace:
         spec: FrameSpec,
         augmentation: Augmentation | None = None,
         overlap: float = 0.0,
+        drawers: Sequence[str] = (),
     ) -> None:
         reach_us = augmentation.reach_us if augmentation else 0
-        self.recordings = recordings.before(spec.end_us + reach_us)  # later events cannot matter
+        if not spec.stretch:
+            recordings = recordings.before(spec.end_us + reach_us)  # later events cannot matter
+        self.recordings = recordings
         self.classes = dict(classes)
         self.members = {name: list(indices) for name, indices in members.items()}
         self.split = split
@@ -145,6 +185,7 @@ class TaskSpace:
         self.spec = spec
         self.augmentation = augmentation
         self.overlap = overlap
+        self.drawers = drawers
         self._check()
 
     def _check(self) -> None:
@@ -174,7 +215,7 @@ class TaskSpace:
     def plan(self, index: int) -> EpisodePlan:
         """Return the plan of episode `index`."""
         rng = self._rng(index, _PLAN)
-        return plan_episode(self.classes, self.members, self.task, rng, self.overlap)
+        return plan_episode(self.classes, self.members, self.task, rng, self.overlap, self.drawers)
 
     def episode(self, index: int) -> Episode:
         """Return episode `index`: the same on any machine, whatever was drawn before."""

@@ -60,5 +60,6 @@ def count(
         column = (events[i].x - left) // factor
         row = (events[i].y - top) // factor
         time = (events[i].t - start_us) // dt_us
-        if 0 <= column < width and 0 <= row < height and 0 <= time < bins:
+        inside = 0 <= column < width and 0 <= row < height and 0 <= time < bins
+        if inside and events[i].p < 2:  # a pack that the disk has damaged must not write elsewhere
             counts[time, owner[i], events[i].p, row, column] += 1

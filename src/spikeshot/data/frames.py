@@ -3,6 +3,7 @@
 A batch of frames is TIME-FIRST: `[T, B, 2, H, W]`, channel 0 OFF and 1 ON.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.event_kernels import count
 from spikeshot.data.events import Events
-from spikeshot.data.recordings import Recordings
+from spikeshot.data.recordings import Recordings, offsets_of
 from spikeshot.errors import ConfigError
 
 
@@ -22,7 +23,8 @@ class FrameSpec:
 
     `crop` (left, top, width, height) in sensor pixels, or None for the whole sensor; `downsample`
     sensor pixels per frame pixel; `bins` time bins of `dt_us` microseconds from `start_us` on;
-    counts above `clip` are set to it (0: no clipping).
+    counts above `clip` are set to it (0: no clipping). With `stretch`, each recording is stretched
+    in time so that the bins cover it from its first event to its last, as frames of N-Omniglot do.
     """
 
     crop: tuple[int, int, int, int] | None = None
@@ -31,6 +33,7 @@ class FrameSpec:
     bins: int = 100
     start_us: int = 0
     clip: int = 0
+    stretch: bool = False
 
     @property
     def end_us(self) -> int:
@@ -61,6 +64,8 @@ class FrameSpec:
 def bin_events(events: Events, sensor_size: tuple[int, int], spec: FrameSpec) -> NDArray[np.int32]:
     """Return the frames `[T, 2, H, W]` of one recording."""
     owner = np.zeros(len(events), np.int64)
+    if spec.stretch:
+        events = _stretched(events, np.array([0, len(events)]), spec)
     frames: NDArray[np.int32] = _count(events, owner, 1, sensor_size, spec)[:, 0]
     return frames
 
@@ -74,12 +79,29 @@ def bin_recordings(
 ) -> NDArray[np.int32]:
     """Return the frames `[T, B, 2, H, W]` of several recordings, each augmented on its own."""
     index = np.asarray(indices, np.int64)
-    starts, stops = recordings.offsets[index], recordings.offsets[index + 1]
-    events = np.concatenate([recordings.events[a:b] for a, b in zip(starts, stops, strict=True)])
-    owner = np.repeat(np.arange(len(index)), stops - starts)
+    spans = recordings.spans(index)
+    stored = np.asarray(recordings.events)  # of a pack: a plain view, which slices faster
+    events = np.concatenate([stored[start:stop] for start, stop in spans.tolist()])
+    owner = np.repeat(np.arange(len(index)), spans[:, 1] - spans[:, 0])
+    if spec.stretch:
+        events = _stretched(events, offsets_of(spans[:, 1] - spans[:, 0]), spec)
     if augmentation is not None and rng is not None:
         events, owner = augmentation.apply(events, owner, len(index), recordings.sensor_size, rng)
     return _count(events, owner, len(index), recordings.sensor_size, spec)
+
+
+def _stretched(events: Events, offsets: NDArray[np.int64], spec: FrameSpec) -> Events:
+    """Return the events with each recording's times spread over all bins.
+
+    Recording `i` is `events[offsets[i]:offsets[i + 1]]`, in order of time.
+    """
+    stretched, span = events.copy(), spec.bins * spec.dt_us
+    for start, stop in itertools.pairwise(offsets.tolist()):
+        if start < stop:
+            t = (events["t"][start:stop] - events["t"][start]).astype(np.float64)
+            share = t / (t[-1] + 1)  # below 1
+            stretched["t"][start:stop] = spec.start_us + np.minimum(share * span, span - 1)
+    return stretched
 
 
 def _count(

@@ -6,14 +6,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spikeshot.data.events import EVENT_DTYPE, Events, check_events
+from spikeshot.errors import DataError
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """Labelled recordings of one sensor; recording `i` is `events[offsets[i]:offsets[i + 1]]`.
+    """Labelled recordings of one sensor, as views of one array of events.
+
+    The array is in memory or mapped from a pack (`store.py`); nothing of it is copied before it is
+    asked for. Recording `i` is `events[offsets[r]:offsets[r + 1]]` with `r = rows[i]` (None: all
+    rows, in their order), without its events at `until_us` microseconds or later.
 
     `labels[i]` indexes `classes`. `origins[i]` names what was recorded (for N-MNIST the MNIST
     image, as `train/00001`): recordings of one origin always go to the same meta-split, so a
@@ -21,46 +26,117 @@ class Recordings:
     """
 
     events: Events
-    offsets: NDArray[np.int64]  # [n + 1]
+    offsets: NDArray[np.int64]  # [rows of the array + 1]
     labels: NDArray[np.int64]  # [n]
     classes: tuple[str, ...]
     origins: tuple[str, ...]  # n
     sensor_size: tuple[int, int]
+    rows: NDArray[np.int64] | None = None  # [n]
+    until_us: int | None = None
+    known_digest: str | None = None  # of a pack: spares reading it all
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> Events:
-        """Return the events of recording `index`."""
-        return self.events[self.offsets[index] : self.offsets[index + 1]]
+        """Return the events of recording `index`: a view, of a pack a read-only one."""
+        row = index if self.rows is None else self.rows[index]
+        events = self.events[self.offsets[row] : self.offsets[row + 1]]
+        if self.until_us is not None:
+            events = events[: np.searchsorted(events["t"], self.until_us)]
+        return events
+
+    def spans(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where recordings `indices` start and stop in `events`: `[k, 2]`."""
+        rows = indices if self.rows is None else self.rows[indices]
+        starts, stops = self.offsets[rows], self.offsets[rows + 1]
+        if self.until_us is not None:  # times never go back: halve all spans until they are cut
+            times, low = self.events["t"], starts
+            while (open_ := low < stops).any():
+                middle = np.where(open_, (low + stops) // 2, low)
+                late = times[np.minimum(middle, len(times) - 1)] >= self.until_us
+                stops = np.where(open_ & late, middle, stops)
+                low = np.where(open_ & ~late, middle + 1, low)
+        return np.stack([starts, stops], axis=1)
 
     def before(self, t_us: int) -> "Recordings":
         """Return the same recordings, each without its events at `t_us` microseconds or later."""
-        keep = self.events["t"] < t_us
-        kept_before = np.concatenate([[0], np.cumsum(keep)])
-        return replace(self, events=self.events[keep], offsets=kept_before[self.offsets])
+        until = t_us if self.until_us is None else min(t_us, self.until_us)
+        return replace(self, until_us=until, known_digest=None)
 
     def subset(self, indices: NDArray[np.int64]) -> "Recordings":
         """Return the recordings at `indices`, in that order."""
-        lengths = np.diff(self.offsets)[indices]
-        return Recordings(
-            events=np.concatenate([self[i] for i in indices] or [self.events[:0]]),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        return replace(
+            self,
             labels=self.labels[indices],
-            classes=self.classes,
             origins=tuple(self.origins[i] for i in indices),
-            sensor_size=self.sensor_size,
+            rows=indices if self.rows is None else self.rows[indices],
+            known_digest=None,
         )
 
     @cached_property
     def digest(self) -> str:
         """Hex digest of the content: events, labels, classes, origins and sensor size."""
-        h = hashlib.blake2b(digest_size=16)
-        h.update(np.ascontiguousarray(self.events).tobytes())
-        h.update(self.offsets.astype("<i8").tobytes())
-        h.update(self.labels.astype("<i8").tobytes())
-        h.update(repr((self.classes, self.origins, self.sensor_size)).encode())
-        return h.hexdigest()
+        if self.known_digest:
+            return self.known_digest
+        digest = ContentDigest()
+        for i in range(len(self)):
+            digest.add(self[i])
+        return digest.end(self.labels, self.classes, self.origins, self.sensor_size)
+
+
+def join(first: Recordings, second: Recordings) -> Recordings:
+    """Return the recordings of both, copied: the first's, then the second's.
+
+    Classes of one name are one class. Raises `DataError` for recordings of different sensors.
+    """
+    if first.sensor_size != second.sensor_size:
+        raise DataError(
+            f"recordings of sensors of {first.sensor_size} and {second.sensor_size} pixels; "
+            "expected the same sensor. Use them in separate runs."
+        )
+    classes = tuple(dict.fromkeys((*first.classes, *second.classes)))
+    places = np.array([classes.index(name) for name in second.classes], np.int64)
+    samples = [r[i] for r in (first, second) for i in range(len(r))]
+    return Recordings(
+        events=np.concatenate([np.empty(0, EVENT_DTYPE), *samples]),
+        offsets=offsets_of([len(sample) for sample in samples]),
+        labels=np.concatenate([first.labels, places[second.labels]]),
+        classes=classes,
+        origins=first.origins + second.origins,
+        sensor_size=first.sensor_size,
+    )
+
+
+class ContentDigest:
+    """The digest of recordings, fed one recording at a time."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._lengths: list[int] = []
+
+    def add(self, events: Events) -> None:
+        """Add the events of the next recording."""
+        self._hash.update(np.ascontiguousarray(events).tobytes())
+        self._lengths.append(len(events))
+
+    def end(
+        self,
+        labels: ArrayLike,
+        classes: tuple[str, ...],
+        origins: tuple[str, ...],
+        sensor_size: tuple[int, int],
+    ) -> str:
+        """Return the hex digest of all that was added."""
+        self._hash.update(offsets_of(self._lengths).astype("<i8").tobytes())
+        self._hash.update(np.asarray(labels).astype("<i8").tobytes())
+        self._hash.update(repr((classes, origins, sensor_size)).encode())
+        return self._hash.hexdigest()
+
+
+def offsets_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of consecutive parts starts, and the end of the last: `[n + 1]`."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def gather_recordings(
@@ -78,10 +154,9 @@ def gather_recordings(
     """
     for sample, name in zip(samples, names or origins, strict=True):
         check_events(sample, sensor_size, name)
-    lengths = [len(s) for s in samples]
     return Recordings(
         events=np.concatenate(samples) if samples else np.empty(0, EVENT_DTYPE),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=offsets_of([len(s) for s in samples]),
         labels=np.asarray(labels, np.int64),
         classes=tuple(classes),
         origins=tuple(origins),

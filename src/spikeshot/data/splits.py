@@ -1,9 +1,8 @@
-"""Meta-splits: which classes and which recordings are for meta-training, validation and test."""
+"""Meta-splits: classes and recordings for meta-training, validation and test, all disjoint."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 
 import numpy as np
 
@@ -11,8 +10,6 @@ from spikeshot.data.recordings import Recordings
 from spikeshot.errors import DataError
 
 SPLITS = ("train", "val", "test")
-
-PUBLISHED = {"double": "double_nmnist.json"}
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,6 @@ class MetaSplit:
         )
 
 
-def published_classes(name: str) -> dict[str, tuple[str, ...]]:
-    """Return the published class split `name` (a key of `PUBLISHED`)."""
-    text = (resources.files("spikeshot.data") / "splits" / PUBLISHED[name]).read_text()
-    raw = json.loads(text)
-    return {split: tuple(raw[split]) for split in SPLITS}
-
-
-def single_classes(
-    names: Sequence[str], fractions: tuple[float, float, float], seed: int
-) -> dict[str, tuple[str, ...]]:
-    """Split plain classes by `fractions`, seeded."""
-    rng = np.random.default_rng([seed, len(names)])
-    order = [sorted(names)[i] for i in rng.permutation(len(names))]
-    first, second = _cuts(len(order), fractions)
-    parts = {"train": order[:first], "val": order[first:second], "test": order[second:]}
-    return {split: tuple(sorted(members)) for split, members in parts.items()}
-
-
 def split_origins(
     recordings: Recordings, fractions: tuple[float, float, float], seed: int
 ) -> dict[str, frozenset[str]]:
@@ -89,14 +68,32 @@ def split_origins(
         origins = sorted({recordings.origins[i] for i in members})
         rng = np.random.default_rng([seed, *name.encode()])
         order = [origins[i] for i in rng.permutation(len(origins))]
-        first, second = _cuts(len(order), fractions)
+        first, second = cuts(len(order), fractions)
         parts["train"].update(order[:first])
         parts["val"].update(order[first:second])
         parts["test"].update(order[second:])
     return {split: frozenset(names) for split, names in parts.items()}
 
 
-def _cuts(n: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
+def origins_by_class(
+    recordings: Recordings, classes: Mapping[str, Iterable[str]]
+) -> dict[str, frozenset[str]]:
+    """Split origins as their classes are split: every recording of a class stays with it.
+
+    What plain classes need: each is in one split only, and with it all its recordings. Those of
+    classes in no split are left out.
+    """
+    parts: dict[str, frozenset[str]] = {}
+    for split in SPLITS:
+        chosen = set(classes[split])
+        mine = np.flatnonzero([name in chosen for name in recordings.classes])
+        members = np.flatnonzero(np.isin(recordings.labels, mine))
+        parts[split] = frozenset(recordings.origins[i] for i in members)
+    return parts
+
+
+def cuts(n: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
+    """Return where `n` things, in order, are cut into train, val and test: two indices."""
     val, test = round(n * fractions[1]), round(n * fractions[2])
     return n - val - test, n - test
 

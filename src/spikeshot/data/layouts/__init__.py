@@ -1,0 +1,1 @@
+"""Layouts: where a corpus keeps its recordings, and what a file's place says about it."""
