@@ -43,7 +43,9 @@ DataOption = Annotated[
 def main() -> NoReturn:
     """Run the command line; errors of ours become one message and their exit code."""
     # torch's idle threads spin, and so keep the cores from ours: a tenth of a millisecond is enough
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # heard when torch is imported, later than here
+    os.environ.setdefault(
+        "GOMP_SPINCOUNT", "10000"
+    )  # heard when torch is imported, later than here
     for stream in (sys.stdout, sys.stderr):  # names of files need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
