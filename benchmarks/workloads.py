@@ -23,7 +23,7 @@ from spikeshot.snn.layer import Layer, LayerStyle
 from spikeshot.snn.network import Network, forward_prepared, prepare
 from spikeshot.snn.neuron import Neuron
 
-WAYS, QUERIES, DENSITY, MICRO_BATCH = 5, 10, 0.03, 10
+WAYS, QUERIES, DENSITY = 5, 10, 0.03
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def engine_step(
 ) -> Callable[[], MetaGradient]:
     """Return the meta-step of `engine` (`auto` or `oracle`); frames are prepared within it.
 
-    `strategy` is the meta-gradient's, or `first_order`. The engine's queries go in micro-batches of
-    10, the oracle's at once, as its one graph has it.
+    `strategy` is the meta-gradient's, or `first_order`. Queries go at once, as presets of small networks have it; with a burn-in
+    (the reference) in micro-batches of 10, but for `double_backward`, which has one graph.
     """
     network = replace(task.network, engine=engine)
     first_order = strategy == "first_order"
@@ -146,7 +146,7 @@ def engine_step(
             inner_steps,
             "first_order" if first_order else "exact",
             strategy="split" if first_order else strategy,
-            micro_batch=0 if engine == "oracle" else MICRO_BATCH,
+            micro_batch=10 if network.burn_in else 0,
         )
 
     return step
