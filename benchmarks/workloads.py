@@ -124,8 +124,9 @@ def engine_step(
 ) -> Callable[[], MetaGradient]:
     """Return the meta-step of `engine` (`auto` or `oracle`); frames are prepared within it.
 
-    `strategy` is the meta-gradient's, or `first_order`. Queries go at once, as presets of small networks have it; with a burn-in
-    (the reference) in micro-batches of 10, but for `double_backward`, which has one graph.
+    `strategy` is the meta-gradient's, or `first_order`. Queries go at once, as the presets of small
+    networks have it; with a burn-in (`reference`) in micro-batches of 10, but for
+    `double_backward`, which has one graph.
     """
     network = replace(task.network, engine=engine)
     first_order = strategy == "first_order"
