@@ -200,7 +200,7 @@ def configs() -> None:
     from spikeshot.config import load_config, preset_names
 
     for name in preset_names():
-        print(f"{name:22} {load_config(name).about}")
+        print(f"{name:24} {load_config(name).about}")
 
 
 @app.command()
