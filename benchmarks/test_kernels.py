@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikeshot.snn import fused, layer
+from spikeshot.snn import fused, weights
 from spikeshot.snn.neuron import Neuron
 
 pytest.importorskip("pytest_benchmark")
@@ -102,20 +102,21 @@ def plain(weight: Tensor, images: Tensor) -> Tensor:
 
 
 def strided(weight: Tensor, images: Tensor) -> Tensor:
-    """Convolve with the folded kernel and stride 2: the same numbers with 0.36 of the products."""
-    units, channels = weight.shape[:2]
-    fold = layer._spread(KERNEL, POOL, False, weight.dtype, "cpu")
-    wide = (weight.flatten(2) @ fold).view(units, channels, KERNEL + POOL - 1, -1)
-    y = F.conv2d(images.permute(0, 3, 1, 2), wide, stride=POOL, padding=KERNEL // 2)
-    return y.permute(0, 2, 3, 1)
+    """One convolution of stride 2 with the folded kernel."""
+    return weights._strided(weight, images, POOL)
 
 
 def on_cells(weight: Tensor, images: Tensor) -> Tensor:
-    """Do as the engine: the folded kernel on cells of 2 x 2 pixels."""
-    return layer._weigh(weight, images[None], POOL)[0]
+    """The folded kernel on cells of 2 x 2 pixels: the engine's dense way."""
+    return weights._convolve(weight, images, POOL)
 
 
-@pytest.mark.parametrize("way", [plain, strided, on_cells], ids=lambda f: f.__name__)
+def engine(weight: Tensor, images: Tensor) -> Tensor:
+    """What the engine chooses: lists of spikes in a hidden layer, cells in the first."""
+    return weights.weigh(weight, images[None], POOL)[0]
+
+
+@pytest.mark.parametrize("way", [plain, strided, on_cells, engine], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("channels", [2, 16], ids=["first layer", "hidden layer"])
 def test_convolution_and_pooling(benchmark: Benchmark, channels: int, way: Any) -> None:
     """Forward, and backward for the weights and (in a hidden layer) the input."""
