@@ -211,6 +211,21 @@ def _fired(u: Any, threshold: Any, one: Any, out: Any) -> None:
         out[i] = one if u[i] > threshold else zero
 
 
+@_compiled(inline="always")
+def _narrow(
+    row: Any, fired: Any, one: Any, mode: int, width: int, units: int, pool: int, where: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    """Fill `out` with `row` pooled as the spikes `fired` are: the adjoint of `_widen`."""
+    if mode == AVERAGE_AFTER:
+        _average(row, width, units, pool, one, out)
+    elif mode == MAX_AFTER:
+        _argmax(fired, width, units, pool, where)
+        _pick(row, where, width, units, pool, out)
+    else:
+        out[:] = row
+
+
 @_compiled(nogil=True)
 def run(
     strips: Any, x: Any, bias: Any, response: Any, reset: Any, spikes: Any, membrane: Any,
@@ -245,13 +260,7 @@ def run(
             _fired(u, threshold, one, s[:m])
             for i in range(m):
                 r[i] = decay * r[i] - jump * (s[i] * u[i] if gated else s[i])
-            if mode == AVERAGE_AFTER:
-                _average(s, width, units, pool, one, out)
-            elif mode == MAX_AFTER:
-                _argmax(s, width, units, pool, where)
-                _pick(s, where, width, units, pool, out)
-            else:
-                out[:] = s[:m]
+            _narrow(s[:m], s, one, mode, width, units, pool, where, out)
 
 
 @_compiled(inline="always")
@@ -363,14 +372,9 @@ def double_backward(
                 du[i] = w[i] + now * current[i] + dr[i]
                 dr[i] = decay * dr[i] - jump * dm[i] * du[i]
                 w[i] = ds[i] * du[i]
-            if mode == AVERAGE_AFTER:
-                _average(w, width, units, pool, one, out)
-            elif mode == MAX_AFTER:
+            if mode == MAX_AFTER:
                 _fired(membrane, threshold, one, fired)
-                _argmax(fired, width, units, pool, where)
-                _pick(w, where, width, units, pool, out)
-            else:
-                out[:] = w[:m]
+            _narrow(w[:m], fired, one, mode, width, units, pool, where, out)
         later[:] = one - one
         for t in range(steps - 1, -1, -1):  # curvature
             membrane, du = u[t, fired_at : fired_at + m], for_membrane[t, fired_at : fired_at + m]
