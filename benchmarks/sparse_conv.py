@@ -176,13 +176,14 @@ def spike_densities(folder: Path, tasks: int = 8) -> None:
     fresh = assemble.start_state(config, network, learner, space).init
     found: dict[str, list[float]] = {}
     for episode in range(tasks):
-        support, query = assemble.batches(space.episode(episode))
+        frames = space.episode(episode).query
+        support = assemble.pose(network, space.episode(episode)).support
         rule, steps = learner.rule, config.learn.inner_steps
         adapted = adapt(learner.forward, learner.loss, init, rates, rule, support, steps)
-        found.setdefault("input", []).append((query.frames != 0).double().mean().item())
+        found.setdefault("input", []).append((frames != 0).double().mean().item())
         for stage, params in (("random", fresh), ("meta-trained", init), ("adapted", adapted)):
             with torch.no_grad():
-                _, record_ = forward_recorded(network, params, query.frames)
+                _, record_ = forward_recorded(network, params, frames)
             for i, s in enumerate(record_):
                 found.setdefault(f"{stage}, layer {i}", []).append(s.mean().item())
     print(f"\n{config.name}, iteration {about['iteration']}: share of ones in")

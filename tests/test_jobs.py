@@ -11,7 +11,7 @@ import torch
 
 from fakes import TINY, fake_files, write_zip
 from spikeshot import jobs
-from spikeshot.assemble import batches, load_source, resize_readout, task_space
+from spikeshot.assemble import load_source, pose, resize_readout, task_space
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.corpora import CORPORA, Corpus
@@ -182,9 +182,7 @@ def test_the_first_share_of_the_episodes_is_simulated(simulated, tmp_path, fake_
     def spy(self, index):
         task = original(self, index)
         same = {
-            name: bool(
-                (batches(self.network, space.episode(index))[1].frames == task[1].frames).all()
-            )
+            name: bool((pose(self.network, space.episode(index))[1].frames == task[1].frames).all())
             for name, space in self.spaces.items()
             if name != "val"
         }

@@ -229,10 +229,10 @@ def test_all_diverge_at_the_same_task(tmp_path, fake_zip, monkeypatch, task):
     make = training.Training._task
 
     def poisoned(self, index):
-        support, query = make(self, index)
+        posed = make(self, index)
         if index == 2 * 3 + task:
-            query = Batch(query.frames / 0, query.labels)
-        return support, query
+            posed = posed._replace(query=Batch(posed.query.frames / 0, posed.query.labels))
+        return posed
 
     def work(team):
         return jobs.train(CONFIG, tmp_path / "run", data=fake_zip, team=team)

@@ -235,10 +235,10 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     run, make = tmp_path / "run", training.Training._task
 
     def poisoned(self, index):
-        support, query = make(self, index)
+        posed = make(self, index)
         if index == 2 * 13 + task:
-            query = Batch(query.frames / 0, query.labels)
-        return support, query
+            posed = posed._replace(query=Batch(posed.query.frames / 0, posed.query.labels))
+        return posed
 
     monkeypatch.setattr(training.Training, "_task", poisoned)
     with pytest.raises(DivergenceError, match=rf"^iteration 13, task {task}: ") as error:

@@ -26,7 +26,7 @@ from spikeshot.data.splits import (
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.presets import get_rule
-from spikeshot.learn.rules.rule import Batch, Params
+from spikeshot.learn.rules.rule import Batch, Params, Posed
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
 from spikeshot.snn.network import Network, forward_prepared, prepare
@@ -231,11 +231,12 @@ def start_state(config: Config, network: Network, learner: Learner, space: TaskS
     return TrainState(0, params, learner.rule.transform.learned(params))
 
 
-def batches(network: Network, episode: Episode) -> tuple[Batch, Batch]:
-    """Return (support, query) of an episode as the learner takes them, prepared for the network."""
-    return (
+def pose(network: Network, episode: Episode) -> Posed:
+    """Return an episode as the learner takes it, prepared for the network."""
+    return Posed(
         Batch(prepare(network, episode.support), episode.support_labels),
         Batch(prepare(network, episode.query), episode.query_labels),
+        episode.key,
     )
 
 

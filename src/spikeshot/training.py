@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 import torch
 
 import spikeshot
-from spikeshot.assemble import batches, build_outer_loop, start_state
+from spikeshot.assemble import build_outer_loop, pose, start_state
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
 from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
 from spikeshot.learn.parallel import ALONE, Team
 from spikeshot.learn.prefetch import prefetch
-from spikeshot.learn.rules.rule import Batch, Params
+from spikeshot.learn.rules.rule import Params, Posed
 from spikeshot.learn.scoring import Score, score_episode
 from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
@@ -59,9 +59,10 @@ def scorer(
     """Return the function that scores an episode."""
 
     def score(episode: Episode) -> Score:
-        support, query = batches(network, episode)
+        support, query, key = pose(network, episode)
         return score_episode(
-            learner.forward, learner.loss, init, learned, learner.rule, support, query, steps
+            *(learner.forward, learner.loss, init, learned, learner.rule),
+            *(support, query, steps, key),
         )
 
     return score
@@ -138,14 +139,14 @@ class Training:
             f"{self.run.path}. Continue with --resume."
         )
 
-    def _task(self, index: int) -> tuple[Batch, Batch]:
-        """Return support and query of training task `index`, simulated in the run's first part."""
+    def _task(self, index: int) -> Posed:
+        """Return training task `index`, simulated in the run's first part."""
         limit = self.config.data.simulated.share * self.config.train.iterations
         early = index // self.config.train.meta_batch < limit
         space = self.spaces["simulated" if early else "train"]
-        return batches(self.network, space.episode(index))
+        return pose(self.network, space.episode(index))
 
-    def _iterate(self, made: Iterator[tuple[Batch, Batch]]) -> StepReport:
+    def _iterate(self, made: Iterator[Posed]) -> StepReport:
         start = time.perf_counter()
         watch, p = self.stopwatch or OFF, self.progress
         share = self.config.train.meta_batch // self.team.world

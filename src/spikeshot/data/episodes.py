@@ -19,7 +19,7 @@ from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import DataError
 
-_PLAN, _AUGMENT, _SYMMETRY = 0, 1, 2  # independent random streams of one episode
+_PLAN, _AUGMENT, _SYMMETRY, _KEY = 0, 1, 2, 3  # independent random streams of one episode
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Episode:
     """Frames and labels of one task.
 
     `support` `[T, ways * shots, 2, H, W]` and `query` `[T, ways * queries, 2, H, W]`, float32
-    event counts; labels int64, class by class.
+    event counts; labels int64, class by class. `key`: a random number of the episode's own, for
+    whoever learns it by chance.
     """
 
     support: torch.Tensor
@@ -57,6 +58,7 @@ class Episode:
     query: torch.Tensor
     query_labels: torch.Tensor
     classes: tuple[str, ...]
+    key: int = 0
 
 
 def plan_episode(
@@ -232,6 +234,7 @@ class TaskSpace:
             query,
             labels.repeat_interleave(self.task.queries),
             plan.classes,
+            int(self._rng(index, _KEY).integers(2**63)),
         )
 
     def _rng(self, index: int, stream: int) -> np.random.Generator:

@@ -13,7 +13,7 @@ through the inner steps. Three strategies give the same numbers:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from spikeshot.learn.adapt import adapt, inner_step
-from spikeshot.learn.rules.rule import Batch, Credit, Forward, Loss, Params, Rule
+from spikeshot.learn.rules.rule import Batch, Credit, Forward, Loss, Moment, Params, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
 
 MetaGradientKind = Literal["exact", "first_order"]
@@ -52,6 +52,7 @@ class Problem:
     steps: int
     micro_batch: int
     watch: Watch
+    key: int
 
 
 def meta_gradient(
@@ -68,14 +69,16 @@ def meta_gradient(
     strategy: Strategy = "split",
     micro_batch: int = 0,
     watch: Watch = OFF,
+    key: int = 0,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
     `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `watch`
-    hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`).
+    hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the
+    task's, for what is random in the rule.
     """
     if kind == "first_order":
-        rule = Rule(_constant(rule.credit), rule.transform, rule.apply)
+        rule = replace(rule, credit=_constant(rule.credit))
     problem = Problem(
         forward,
         loss,
@@ -87,6 +90,7 @@ def meta_gradient(
         steps,
         micro_batch,
         watch,
+        key,
     )
     return _STRATEGIES[strategy](problem)
 
@@ -102,46 +106,52 @@ def _split(p: Problem) -> MetaGradient:
 
 
 def _remat(p: Problem) -> MetaGradient:
-    carries = [(p.init, p.rule.transform.init(p.init))]
     forward = p.watch.timed("forward", p.forward)
     with p.watch.phase("inner"):
-        for _ in range(p.steps):
+        placed = p.rule.place(p.init, Moment(p.key, 0))
+        start = pytree.tree_map(_detached, placed)
+        carries = [(start, p.rule.transform.init(start))]
+        for step in range(p.steps):
             params, state = carries[-1]
             after = inner_step(
-                forward, p.loss, _leaves(params), state, p.learned, p.rule, p.support,
+                *(forward, p.loss, _leaves(params), state, p.learned, p.rule, p.support),
+                Moment(p.key, step),
                 create_graph=False,
-            )  # fmt: skip
+            )
             carries.append(pytree.tree_map(_detached, after))
     with p.watch.phase("query"):
         grads, loss, accuracy = _query_gradient(p, carries[-1][0])
     with p.watch.phase("backward"):
-        found = _pull_back_again(p, carries, grads)
+        found = _pull_back_again(p, placed, carries, grads)
     return _package(p, found, loss, accuracy)
 
 
 def _pull_back_again(
-    p: Problem, carries: list[tuple[Params, Any]], grads: Params
+    p: Problem, placed: Params, carries: list[tuple[Params, Any]], grads: Params
 ) -> tuple[Tensor, ...]:
     """Return the product back through the inner steps, each run again from its carry."""
     rates = list(p.learned.values())
     for_rates = [torch.zeros_like(rate) for rate in rates]
     cotangents = [*grads.values(), *map(torch.zeros_like, _tensors(carries[-1][1]))]
-    for carry in reversed(carries[:-1]):
+    for step, carry in reversed(list(enumerate(carries[:-1]))):
         params, state = pytree.tree_map(_leaf, carry)
         after = inner_step(
-            p.forward, p.loss, params, state, p.learned, p.rule, p.support, create_graph=True
+            *(p.forward, p.loss, params, state, p.learned, p.rule, p.support),
+            Moment(p.key, step),
+            create_graph=True,
         )
         before = _tensors((params, state))
         found = _pull_back(_tensors(after), cotangents, [*before, *rates])
         cotangents = list(found[: len(before)])
         for_rates = [a + b for a, b in zip(for_rates, found[len(before) :], strict=True)]
-    return (*cotangents[: len(p.init)], *for_rates)
+    for_placed = cotangents[: len(p.init)]
+    return (*_pull_back(list(placed.values()), for_placed, list(p.init.values())), *for_rates)
 
 
 def _double_backward(p: Problem) -> MetaGradient:
     adapted = _adapted(p)
     with p.watch.phase("query"):
-        logits = p.forward(adapted, p.query.frames)
+        logits = _at_the_end(p)(adapted, p.query.frames)
         value = p.loss(logits, p.query.labels)
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
@@ -161,19 +171,26 @@ def _adapted(p: Problem) -> Params:
     forward = p.watch.timed("forward", p.forward)
     with p.watch.phase("inner"):
         return adapt(
-            forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps, create_graph=True
+            *(forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps),
+            create_graph=True,
+            key=p.key,
         )
+
+
+def _at_the_end(p: Problem) -> Forward:
+    """Return the forward function of the adapted parameters."""
+    return p.rule.seen(p.forward, Moment(p.key, p.steps))
 
 
 def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor]:
     """Return the gradient of the mean query loss at `adapted`, the loss and the accuracy."""
-    endpoint = _leaves(adapted)
+    endpoint, forward = _leaves(adapted), _at_the_end(p)
     samples = len(p.query.labels)
     total = {name: torch.zeros_like(value) for name, value in endpoint.items()}
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
     for first in range(0, samples, p.micro_batch or samples):
         part = slice(first, first + (p.micro_batch or samples))
-        logits = p.forward(endpoint, p.query.frames[:, part])
+        logits = forward(endpoint, p.query.frames[:, part])
         share = len(logits) / samples
         value = p.loss(logits, p.query.labels[part]) * share
         grads = torch.autograd.grad(value, list(endpoint.values()))
@@ -230,9 +247,14 @@ def _constant(credit: Credit) -> Credit:
     """Return `credit` with its gradients cut off from the graph."""
 
     def cut(
-        forward: Forward, loss: Loss, params: Params, batch: Batch, create_graph: bool
+        forward: Forward,
+        loss: Loss,
+        params: Params,
+        batch: Batch,
+        create_graph: bool,
+        moment: Moment,
     ) -> Params:
-        leaves = _leaves(params)
-        return {n: g.detach() for n, g in credit(forward, loss, leaves, batch, False).items()}
+        grads = credit(forward, loss, _leaves(params), batch, False, moment)
+        return {name: grad.detach() for name, grad in grads.items()}
 
     return cut

@@ -14,7 +14,7 @@ from torch import Tensor
 from spikeshot.errors import DivergenceError
 from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
 from spikeshot.learn.parallel import ALONE, Team, numbers
-from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+from spikeshot.learn.rules.rule import Forward, Loss, Params, Posed, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -113,13 +113,13 @@ def meta_step(
     learner: Learner,
     outer: OuterLoop,
     state: TrainState,
-    tasks: Sequence[tuple[Batch, Batch]],
+    tasks: Sequence[Posed],
     *,
     team: Team = ALONE,
     watch: Watch = OFF,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, StepReport]:
-    """Return the state after one meta-iteration over `tasks` ((support, query) each).
+    """Return the state after one meta-iteration over `tasks`.
 
     `tasks` are this process's share; every process of the team has as many, and all return the same
     state. `stop` is asked once, and the answer told to all (`StepReport.stopping`).
@@ -130,7 +130,7 @@ def meta_step(
     count = team.world * len(tasks)
     found: Params = {}
     told: dict[str, list[float]] = {name: [0.0] * count for name in ("loss", "accuracy", "broken")}
-    for number, (support, query) in zip(numbers(team, count), tasks, strict=True):
+    for number, (support, query, key) in zip(numbers(team, count), tasks, strict=True):
         g = meta_gradient(
             learner.forward,
             learner.loss,
@@ -144,6 +144,7 @@ def meta_step(
             strategy=learner.strategy,
             micro_batch=learner.micro_batch,
             watch=watch,
+            key=key,
         )
         grads = _group(g.init, g.learned)
         told["loss"][number], told["accuracy"][number] = float(g.loss), float(g.accuracy)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from spikeshot.learn.adapt import adapt
-from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params, Rule
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
 
 
 class Score(NamedTuple):
@@ -25,12 +25,14 @@ def score_episode(
     support: Batch,
     query: Batch,
     steps: int,
+    key: int = 0,
 ) -> Score:
     """Adapt on the support and score the query; raises nothing, leaves nothing behind."""
-    adapted = adapt(forward, loss, init, learned, rule, support, steps)
+    placed = adapt(forward, loss, init, learned, rule, support, 0, key=key)
+    adapted = adapt(forward, loss, init, learned, rule, support, steps, key=key)
     with torch.no_grad():
-        before = forward(init, query.frames)
-        after = forward(adapted, query.frames)
+        before = rule.seen(forward, Moment(key, 0))(placed, query.frames)
+        after = rule.seen(forward, Moment(key, steps))(adapted, query.frames)
         return Score(
             _accuracy(before, query), _accuracy(after, query), float(loss(after, query.labels))
         )

@@ -2,11 +2,16 @@
 
 import torch
 
-from spikeshot.learn.rules.rule import Batch, Forward, Loss, Params
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params
 
 
 def backprop(
-    forward: Forward, loss: Loss, params: Params, batch: Batch, create_graph: bool
+    forward: Forward,
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    create_graph: bool,
+    moment: Moment,
 ) -> Params:
     """Return the gradient of the loss on `batch` for every parameter, by backpropagation."""
     value = loss(forward(params, batch.frames), batch.labels)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from spikeshot.learn.rules.rule import Params, Transform
+from spikeshot.learn.rules.rule import Moment, Params, Transform
 
 RateKind = Literal["fixed", "scalar", "tensor"]
 
@@ -30,14 +30,14 @@ class Chain:
         return tuple(link.init(params) for link in self.links)
 
     def update(
-        self, grads: Params, state: tuple[Any, ...], learned: Params
+        self, grads: Params, state: tuple[Any, ...], learned: Params, moment: Moment
     ) -> tuple[Params, tuple[Any, ...]]:
         """Run the links in order."""
         after = []
         for i, (link, before) in enumerate(zip(self.links, state, strict=True)):
             prefix = f"{i}."
             mine = {n.removeprefix(prefix): v for n, v in learned.items() if n.startswith(prefix)}
-            grads, link_state = link.update(grads, before, mine)
+            grads, link_state = link.update(grads, before, mine, moment)
             after.append(link_state)
         return grads, tuple(after)
 
@@ -72,7 +72,9 @@ class DescendAtRate:
     def init(self, params: Params) -> None:
         """No state."""
 
-    def update(self, grads: Params, state: None, learned: Params) -> tuple[Params, None]:
+    def update(
+        self, grads: Params, state: None, learned: Params, moment: Moment
+    ) -> tuple[Params, None]:
         """Return `-rate * gradient` for every parameter."""
         return {name: -self._rate(name, learned) * grad for name, grad in grads.items()}, None
 
