@@ -11,13 +11,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
 Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
+
+
+def _crop(value: Any) -> Any:
+    """Pass a crop on, or say what one is: pydantic's own message would tell of a union's members."""
+    whole = isinstance(value, list | tuple) and [type(v) for v in value] == [int] * 4
+    if whole or value is None or value == "auto":
+        return value
+    raise ValueError(
+        f"{value!r} is no crop; expected auto, null (the whole sensor) or [left, top, width, "
+        "height] in whole pixels"
+    )
+
+
+Crop = Annotated[
+    tuple[int, int, int, int] | Literal["auto"] | None,
+    BeforeValidator(_crop),
+]
 
 
 class _Section(BaseModel):
@@ -60,6 +84,8 @@ class DataConfig(_Section):
     turned by right angles are further classes. `stretch`: each recording is stretched in time onto
     the bins. `by_drawer`: no drawer stands in support and query of one task. `overlap`: share of
     meta-training and meta-validation tasks whose classes share parts (`data/episodes.py`).
+    `crop`: (left, top, width, height) in sensor pixels, null for the whole sensor, or `auto`: the
+    corpus's usual one (`data/corpora/__init__.py`), and the whole sensor where it has none.
     `sensor_size` (width, height), `time_unit`, `columns` and `sort` say of your own files what they
     do not say themselves (`data/readers/columns.py`).
     """
@@ -69,7 +95,7 @@ class DataConfig(_Section):
     split: str = "auto"
     class_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
     recording_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
-    crop: tuple[int, int, int, int] | None = (1, 1, 32, 32)
+    crop: Crop = "auto"
     downsample: int = Field(2, ge=1, le=64)
     dt_us: int = Field(10_000, ge=1, le=10_000_000)
     bins: int = Field(10, ge=1, le=10_000)
