@@ -125,7 +125,6 @@ def test_asl_dvs_bad_places(tmp_path):
 # --- N-Omniglot ----------------------------------------------------------------------------------
 
 
-
 PLACES = {
     "dvs_background/Balinese/character01": "0108",
     "dvs_background/Balinese/character02": "0109",

@@ -27,7 +27,7 @@ def asl_dvs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def n_omniglot(tmp_path_factory):
-    """Five characters of an alphabet of each meta-split, in the published halves, 20 drawings each."""
+    """Five characters of an alphabet of each meta-split, 20 drawings each, as published."""
     published = shipped_classes("omniglot_published")
     halves = {"train": "dvs_background_1", "val": "dvs_background_2", "test": "dvs_evaluation"}
     files = {}

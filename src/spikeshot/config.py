@@ -28,7 +28,7 @@ Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
 
 
 def _crop(value: Any) -> Any:
-    """Pass a crop on, or say what one is: pydantic's own message would tell of a union's members."""
+    """Return a crop, or say what one is: pydantic would tell of the members of a union."""
     whole = isinstance(value, list | tuple) and [type(v) for v in value] == [int] * 4
     if whole or value is None or value == "auto":
         return value

@@ -18,9 +18,9 @@ from spikeshot.data.corpora.corpus import (
     layout_corpus,
 )
 from spikeshot.data.corpora.digits import digit_images, load_digits
-from spikeshot.data.corpora.omniglot import load_omniglot
-from spikeshot.data.corpora.signs import load_signs
-from spikeshot.data.corpora.strokes import load_omniglot_strokes
+from spikeshot.data.corpora.omniglot import list_drawings, load_omniglot
+from spikeshot.data.corpora.signs import list_photographs, load_signs
+from spikeshot.data.corpora.strokes import list_writing, load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
 from spikeshot.data.layouts.asl_dvs import list_asl_dvs
 from spikeshot.data.layouts.folder import list_folder
@@ -85,6 +85,7 @@ CORPORA = {
             facts.OMNIGLOT,
             turns=True,
             crop=NMNIST_CROP,
+            list_originals=list_drawings,
         ),
         Corpus(
             "omniglot-strokes",
@@ -93,6 +94,7 @@ CORPORA = {
             load_omniglot_strokes,
             facts.OMNIGLOT_STROKES,
             turns=True,
+            list_originals=list_writing,
         ),
         Corpus(
             "signs",
@@ -101,6 +103,7 @@ CORPORA = {
             load_signs,
             facts.SIGNS,
             crop=NMNIST_CROP,
+            list_originals=list_photographs,
         ),
         layout_corpus(
             "asl-dvs",

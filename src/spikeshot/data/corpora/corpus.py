@@ -8,7 +8,7 @@ from typing import Any
 
 from spikeshot.data.download import RemoteFile
 from spikeshot.data.recordings import Recordings
-from spikeshot.data.samples import Collection
+from spikeshot.data.samples import Collection, Originals
 from spikeshot.data.store import fingerprint, packed
 from spikeshot.errors import DataError
 
@@ -70,7 +70,8 @@ Takes the path and, by name, the `Corpus.takes` of a request."""
 class Corpus:
     """One entry of the registry: what it is, whether it reads the user's data, how to load it.
 
-    `list_samples` is given by a corpus that reads files; `data check` and `pack` use it.
+    `list_samples` is given by a corpus that reads files of events, `list_originals` by one that is
+    simulated from the user's pictures or strokes; `data check` and `pack` use them.
     `optional_path`: a path may be given, but need not be. `turns`: whether it can turn classes by
     right angles; `takes`: which of `READING` it heeds; `crop`: (left, top, width, height) as it is
     usually cut out of the sensor, None: the whole sensor.
@@ -86,6 +87,7 @@ class Corpus:
     turns: bool = False
     takes: tuple[str, ...] = ()
     crop: tuple[int, int, int, int] | None = None
+    list_originals: Callable[[Path], Originals] | None = None
 
 
 def layout_corpus(

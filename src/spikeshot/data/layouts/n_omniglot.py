@@ -29,8 +29,8 @@ from spikeshot.errors import DataError
 
 SENSOR_SIZE = (346, 260)
 CROP = (53, 3, 252, 252)
-"""(left, top, width, height): the usual window, rows 4 to 253 and columns 54 to 303, and a pixel more
-at each side, so that whole pixels become 28 x 28 (`downsample` 9). The whole sensor by 10: 34 x 26."""
+"""(left, top, width, height): the usual window, rows 4 to 253 and columns 54 to 303, and one pixel
+more at each side: by `downsample` 9 it gives 28 x 28. The whole sensor by 10 gives 34 x 26."""
 SAMPLES_PER_FILE = 20
 _MAX_TABLE_BYTES = 1 << 16
 _CHARACTER = r"(?:^|/)(?:dvs_)?(background|evaluation)(?:_[12])?/([^/]+/character[0-9]+)/"
