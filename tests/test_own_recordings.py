@@ -102,6 +102,7 @@ def test_data_commands_take_the_size_of_the_sensor(cli, mine, command):
     ended = cli("data", command, mine)
     assert ended.code == 2
     assert "--sensor-size 346x260" in " ".join(ended.err.split())
+    assert "N-MNIST" not in ended.err  # nor any other layout that it does not have
     ended = cli("data", command, mine, "--sensor-size", "34x34")
     assert (ended.code, "36 recordings" in ended.out) == (0, True)
     for bad in ("34", "axb", "0x9"):

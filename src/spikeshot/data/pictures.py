@@ -22,10 +22,10 @@ def decode_grey(raw: bytes, name: str) -> NDArray[np.uint8]:
                 raise ValueError(f"{picture.size[0]} x {picture.size[1]} pixels")
             grey = np.array(ImageOps.exif_transpose(picture).convert("L"))
     except Exception as error:  # a damaged picture fails in many ways
-        foreign = isinstance(error, UnidentifiedImageError)  # whose text tells an address in memory
+        known = not isinstance(error, UnidentifiedImageError)  # its text tells an address in memory
         raise DataError(
-            f"{name}: no readable picture ({'neither of them' if foreign else error}); expected PNG or JPEG, at most {MAX_SIDE} "
-            "pixels a side. Fetch it again."
+            f"{name}: no readable picture ({error if known else 'another kind of file'}); expected "
+            f"PNG or JPEG, at most {MAX_SIDE} pixels a side. Fetch it again."
         ) from None
     return grey
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spikeshot.data.samples import Original, Originals
 from spikeshot.data.tree import Tree, open_tree
-from spikeshot.errors import DataError
+from spikeshot.errors import DataError, LayoutError
 
 _HIDDEN = re.compile(r"(?:^|/)\.")
 
@@ -75,8 +75,8 @@ def two_versions(name: str, other: str) -> DataError:
     )
 
 
-def _none(path: Path, wanted: Wanted) -> DataError:
-    return DataError(f"{path}: holds no {wanted.what}. {wanted.remedy}")
+def _none(path: Path, wanted: Wanted) -> LayoutError:
+    return LayoutError(f"{path}: holds no {wanted.what}. {wanted.remedy}")
 
 
 def _all_files(
@@ -94,8 +94,10 @@ def _all_files(
         try:
             tree = open_tree(place)
         except DataError as error:
-            if refused is None or place == path:
+            if refused is None:
                 raise DataError(f"{error} {wanted.remedy}") from error
+            if place == path:
+                raise
             refused(f"{error} {wanted.remedy}")
         else:
             yield from _in_tree(tree, wanted)

@@ -11,7 +11,7 @@ from spikeshot.data.corpora.tonic_bridge import PREFIX
 from spikeshot.data.packs import INDEX, open_pack
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.samples import Collection, Originals
-from spikeshot.errors import ConfigError, DataError, nearest_hint
+from spikeshot.errors import ConfigError, DataError, LayoutError, nearest_hint
 
 
 def is_pack(target: str) -> bool:
@@ -76,6 +76,7 @@ def _found(
             path = fetched_folder(target)
     candidates = [get_corpus(corpus)] if corpus else list(CORPORA.values())
     reasons: dict[str, str] = {}  # each once: a damaged archive is one to all layouts
+    nearly: dict[str, str] = {}  # of layouts that do fit, but for a mistake
     for candidate in candidates:
         try:
             if candidate.list_samples:
@@ -84,7 +85,9 @@ def _found(
             if candidate.list_originals:
                 return candidate, path, candidate.list_originals(path)
         except DataError as error:
-            reasons.setdefault(str(error), candidate.name)
+            kind = reasons if isinstance(error, LayoutError) else nearly
+            kind.setdefault(str(error), candidate.name)
+    reasons = nearly or reasons
     if not reasons:
         raise DataError(f"corpus {corpus!r} has no files to list; expected one that reads files.")
     if len(reasons) == 1:
