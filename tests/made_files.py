@@ -134,6 +134,23 @@ def _aedat4_packet(events):
     return struct.pack("<I", len(body)) + body
 
 
+DAVIS = (346, 260)
+START_US = 1_630_000_000_000_000  # recordings have the time of day
+
+
+def n_omniglot_file(seed, samples=20, n=40):
+    """Return (AEDAT 4, its table, the events of each sample): samples with pauses between them."""
+    parts, lines, start = [], [",start,end"], START_US
+    for i in range(samples):
+        events = made_events(1000 * seed + i, n, DAVIS, start)
+        pause = made_events(1000 * seed + 500 + i, 5, DAVIS, start + 310_000)
+        lines.append(f"{i},{events['t'][0]},{pause['t'][0]}")
+        parts += [events, pause]
+        start += 700_000
+    text = "\n".join(lines) + "\n"
+    return aedat4_file(np.concatenate(parts), DAVIS), text.encode(), parts[::2]
+
+
 def zstd_of_zeros(blocks):
     """Return a zstd frame of run-length blocks: each 4 bytes expand to 128 KiB of zeros."""
     frame = struct.pack("<IBB", 0xFD2FB528, 0, 0x88)  # no length told; window of 128 MiB

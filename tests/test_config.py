@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import TINY
+from spikeshot.assemble import frame_spec
 from spikeshot.config import Config, NeuronConfig, load_config, preset_names
 from spikeshot.errors import ConfigError
 
@@ -53,7 +54,7 @@ def test_the_reference_preset_is_the_papers_configuration():
     assert shapes == [(32, 5, 2), (64, 5, 2), (128, 5, 2)]
     assert (n.pool_kind, n.pool_where, n.readout) == ("average", "before", "last")
     assert (d.bins, d.dt_us, n.burn_in, n.input_gain) == (100, 1000, 70, 10)
-    assert (d.crop, d.downsample, n.init.activity) == ((1, 1, 32, 32), 2, 0.288)
+    assert (frame_spec(c).crop, d.downsample, n.init.activity) == ((1, 1, 32, 32), 2, 0.288)
     assert n.neuron.decays(d.dt_us) == (0.95, 0.9, 0.65)
     assert (n.neuron.threshold, n.neuron.reset) == (0, "refractory")
     assert (n.neuron.surrogate, n.neuron.sharpness) == ("fast_sigmoid", 10)
@@ -112,6 +113,7 @@ def test_set_changes_one_key_and_leaves_the_rest(tmp_path):
         ("name=a=b", lambda c: c.name == "a=b"),
         ("data.crop=[0, 0, 34, 34]", lambda c: c.data.crop == (0, 0, 34, 34)),
         ("data.crop=null", lambda c: c.data.crop is None),
+        ("data.crop=auto", lambda c: c.data.crop == "auto"),
         ("network.layers=[{units: 9}]", lambda c: [x.units for x in c.network.layers] == [9]),
         ("network.layers.1.units=7", lambda c: [x.units for x in c.network.layers] == [16, 7, 32]),
         ("network.layers.2={units: 5}", lambda c: c.network.layers[2].kernel == 0),
@@ -235,7 +237,9 @@ def test_an_unknown_key_in_a_layer(tmp_path):
         ),
         ("network.neuron.reset=hard", "reset is 'hard'; input should be 'refractory', 'subtract'"),
         ("learn.meta_gradient=second", "meta_gradient is 'second'; input should be 'exact' or"),
-        ("data.crop=[1, 2, 3]", "data.crop.3 is missing"),
+        ("data.crop=[1, 2, 3]", "data.crop: [1, 2, 3] is no crop; expected auto, null (the whole"),
+        ("data.crop=[1, 2, 3, 4.5]", "data.crop: [1, 2, 3, 4.5] is no crop"),
+        ("data.crop=whole", "data.crop: 'whole' is no crop; expected auto, null"),
         ("network.layers=[{kernel: 3}]", "network.layers.0.units is missing"),
         ("network.layers.0.kernel=4", "kernel is 4; expected an odd number, or 0"),
         (

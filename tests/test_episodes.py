@@ -249,7 +249,9 @@ def test_too_few_recordings_name_class_need_and_have(space):
 
 
 def test_too_few_classes_name_split_need_and_have(space):
-    with pytest.raises(DataError, match=r"split val has 16 classes, fewer than ways=17. Lower"):
+    with pytest.raises(
+        DataError, match=r"split val has 16 classes, fewer than ways=17. Lower task"
+    ):
         space("val", ways=17)
     space("val", ways=16)
 

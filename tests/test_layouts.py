@@ -124,22 +124,6 @@ def test_asl_dvs_bad_places(tmp_path):
 
 # --- N-Omniglot ----------------------------------------------------------------------------------
 
-DAVIS = (346, 260)
-START_US = 1_630_000_000_000_000  # recordings have the time of day
-
-
-def n_omniglot_file(seed, samples=20):
-    """Return (AEDAT 4, its table, the events of each sample): samples with pauses between them."""
-    parts, lines, start = [], [",start,end"], START_US
-    for i in range(samples):
-        events = made.made_events(1000 * seed + i, 40, DAVIS, start)
-        pause = made.made_events(1000 * seed + 500 + i, 5, DAVIS, start + 310_000)
-        lines.append(f"{i},{events['t'][0]},{pause['t'][0]}")
-        parts += [events, pause]
-        start += 700_000
-    text = "\n".join(lines) + "\n"
-    return made.aedat4_file(np.concatenate(parts), DAVIS), text.encode(), parts[::2]
-
 
 PLACES = {
     "dvs_background/Balinese/character01": "0108",
@@ -152,7 +136,7 @@ PLACES = {
 def n_omniglot_files():
     files, truth = {}, {}
     for seed, (place, number) in enumerate(PLACES.items()):
-        raw, text, parts = n_omniglot_file(seed)
+        raw, text, parts = made.n_omniglot_file(seed)
         files |= {f"{place}/{number}.aedat4": raw, f"{place}/{number}.csv": text}
         character = place.split("/", 1)[1]
         truth |= {f"{character}/{number}_{i + 1:02d}": e for i, e in enumerate(parts)}
@@ -164,7 +148,7 @@ def test_n_omniglot_as_published(tmp_path, write):
     files, truth = n_omniglot_files()
     found = list_n_omniglot(write(tmp_path / "n.zip", files | {"dvs_background/read.me": b"x"}))
     check_collection(found)
-    assert found.sensor_size == DAVIS
+    assert found.sensor_size == made.DAVIS
     assert found.classes == tuple(place.split("/", 1)[1] for place in PLACES)
     assert {s.origin: s.read().tolist() for s in found.samples} == {
         origin: from_zero(events) for origin, events in truth.items()
@@ -189,7 +173,7 @@ def test_n_omniglot_reads_a_file_once_for_its_twenty_samples(tmp_path, monkeypat
 @WRITE
 @pytest.mark.parametrize("top", ["events_npy/background", "dvs_background", "background"])
 def test_n_omniglot_converted(tmp_path, write, top):
-    parts = [made.made_events(i, 40, DAVIS, START_US) for i in range(4)]
+    parts = [made.made_events(i, 40, made.DAVIS, made.START_US) for i in range(4)]
     files = {
         f"{top}/Greek/character{c:02d}/03{c:02d}_{d:02d}.npy": made.pickled_file(e)
         for e, (c, d) in zip(parts, [(1, 1), (1, 20), (2, 1), (2, 3)], strict=True)
@@ -214,7 +198,7 @@ def test_n_omniglot_converted(tmp_path, write, top):
 )
 def test_n_omniglot_bad_tables(tmp_path, table, message):
     place = "dvs_background/Balinese/character01"
-    files = {f"{place}/0108.aedat4": n_omniglot_file(0)[0]}
+    files = {f"{place}/0108.aedat4": made.n_omniglot_file(0)[0]}
     files |= {f"{place}/0108.csv": table} if table else {}
     found = list_n_omniglot(write_folder(tmp_path / "n", files))
     assert len(found.samples) == 20

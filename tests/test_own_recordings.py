@@ -2,12 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
 from fakes import TINY, write_folder
 from made_files import csv_file, made_events, npy_file, table
-from spikeshot.data.corpora import Request, load_corpus
+from spikeshot.assemble import frame_spec
+from spikeshot.config import load_config
+from spikeshot.data.corpora import CORPORA, Request, load_corpus
+from spikeshot.data.frames import bin_events
 from spikeshot.errors import ConfigError
 
 CLASSES = ("bat", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay")
@@ -15,7 +19,6 @@ DATA = {
     "corpus": "folder",
     "classes": "single",
     "class_fractions": [0.34, 0.33, 0.33],  # three classes each
-    "crop": None,
 }
 
 
@@ -49,6 +52,31 @@ def test_a_folder_of_npy_and_csv_trains_and_evaluates(cli, mine, my_yaml, tmp_pa
     assert (result["dataset"], result["recordings"], result["episodes"]) == ("folder", 12, 4)
 
 
+def test_without_a_crop_the_whole_of_a_large_sensor_is_seen():
+    """Of N-MNIST's 32 x 32 pixels, none of these four corners was more than one."""
+    events = made_events(n=500, size=(346, 260))
+    config = load_config("quickstart", ["data.corpus=folder", "data.bins=40"])
+    frames = bin_events(events, (346, 260), frame_spec(config))
+    assert frames.shape[2:] == (130, 173)
+    assert frames.sum() == len(events)
+    corner = ["data.corpus=folder", "data.bins=40", "data.crop=[1, 1, 32, 32]"]
+    corner = bin_events(events, (346, 260), frame_spec(load_config("quickstart", corner)))
+    assert corner.sum() == np.sum(
+        (events["x"] - 1 < 32) & (events["y"] - 1 < 32) & (events["x"] > 0) & (events["y"] > 0)
+    )
+
+
+def test_only_corpora_of_the_sensor_of_n_mnist_are_cut_to_32_pixels():
+    """N-MNIST's 34 x 34 become 32 x 32 in the method; N-Omniglot has a window of its own."""
+    crops = {name: corpus.crop for name, corpus in CORPORA.items() if corpus.crop}
+    assert crops.pop("n-omniglot") == (53, 3, 252, 252)
+    assert crops == dict.fromkeys(("digits", "nmnist", "omniglot", "signs"), (1, 1, 32, 32))
+    for name, crop in crops.items():
+        assert frame_spec(load_config("quickstart", [f"data.corpus={name}"])).crop == crop
+    whole = load_config("quickstart", ["data.corpus=nmnist", "data.crop=null"])
+    assert frame_spec(whole).crop is None
+
+
 def test_a_sensor_that_no_file_tells_is_asked_for(cli, mine, my_yaml, tmp_path):
     ended = cli("train", my_yaml, "--data", mine, "--out", tmp_path / "run")
     assert ended.code == 2
@@ -74,6 +102,7 @@ def test_data_commands_take_the_size_of_the_sensor(cli, mine, command):
     ended = cli("data", command, mine)
     assert ended.code == 2
     assert "--sensor-size 346x260" in " ".join(ended.err.split())
+    assert "N-MNIST" not in ended.err  # nor any other layout that it does not have
     ended = cli("data", command, mine, "--sensor-size", "34x34")
     assert (ended.code, "36 recordings" in ended.out) == (0, True)
     for bad in ("34", "axb", "0x9"):

@@ -330,7 +330,7 @@ def test_a_member_that_is_gone_silent_or_stopped_ends_the_run_which_can_go_on(
     arguments = ("train", yaml_file, "--data", fake_zip, "--out", run, *settings)
     process = launch(*arguments, SPIKESHOT_TIMEOUT="5")
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 600  # a busy machine is no failure
         while not (run / STATE).exists():
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline

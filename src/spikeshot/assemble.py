@@ -62,7 +62,8 @@ class Source:
 def frame_spec(config: Config) -> FrameSpec:
     """Return how events become frames."""
     d = config.data
-    return FrameSpec(d.crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip, d.stretch)
+    crop = get_corpus(d.corpus).crop if d.crop == "auto" else d.crop
+    return FrameSpec(crop, d.downsample, d.dt_us, d.bins, d.start_us, d.clip, d.stretch)
 
 
 def augmentation(config: Config) -> Augmentation:

@@ -97,25 +97,30 @@ def check(
     sensor_size: SensorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every recording and report each bad one; exit code 1 if there is one."""
+    """Read every recording, drawing or photograph and report each bad one; exit code 1 if any."""
     from dataclasses import asdict
 
-    from spikeshot.data.checking import Report, check_samples
+    from spikeshot.data.checking import Report, check_originals, check_samples
     from spikeshot.data.corpora.places import is_pack, samples_at
     from spikeshot.data.packs import verify_pack
+    from spikeshot.data.samples import Originals
 
     if is_pack(target):
         recordings = verify_pack(Path(target))
         report = Report(len(recordings), len(recordings.events), ())
     else:
         with _Progress() as progress:
-            report = check_samples(samples_at(target, corpus, _size(sensor_size)), progress.samples)
+            found = samples_at(target, corpus, _size(sensor_size))
+            if isinstance(found, Originals):
+                report = check_originals(found, progress.samples)
+            else:
+                report = check_samples(found, progress.samples)
     if as_json:
         print(json.dumps(asdict(report)))
     else:
         for problem in report.problems:
             print(problem)
-        print(f"{target}: {_count(report.samples, 'recording')} read, {len(report.problems)} bad")
+        print(f"{target}: {_count(report.samples, report.what)} read, {len(report.problems)} bad")
     raise typer.Exit(1 if report.problems else 0)
 
 

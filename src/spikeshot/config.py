@@ -8,16 +8,41 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from spikeshot.config_errors import first_problem
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
 Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
+
+
+def _crop(value: Any) -> Any:
+    """Return a crop, or say what one is: pydantic would tell of the members of a union."""
+    whole = isinstance(value, list | tuple) and [type(v) for v in value] == [int] * 4
+    if whole or value is None or value == "auto":
+        return value
+    raise ValueError(
+        f"{value!r} is no crop; expected auto, null (the whole sensor) or [left, top, width, "
+        "height] in whole pixels"
+    )
+
+
+Crop = Annotated[
+    tuple[int, int, int, int] | Literal["auto"] | None,
+    BeforeValidator(_crop),
+]
 
 
 class _Section(BaseModel):
@@ -60,6 +85,8 @@ class DataConfig(_Section):
     turned by right angles are further classes. `stretch`: each recording is stretched in time onto
     the bins. `by_drawer`: no drawer stands in support and query of one task. `overlap`: share of
     meta-training and meta-validation tasks whose classes share parts (`data/episodes.py`).
+    `crop`: (left, top, width, height) in sensor pixels, null for the whole sensor, or `auto`: the
+    corpus's usual one (`data/corpora/__init__.py`), and the whole sensor where it has none.
     `sensor_size` (width, height), `time_unit`, `columns` and `sort` say of your own files what they
     do not say themselves (`data/readers/columns.py`).
     """
@@ -69,7 +96,7 @@ class DataConfig(_Section):
     split: str = "auto"
     class_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
     recording_fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
-    crop: tuple[int, int, int, int] | None = (1, 1, 32, 32)
+    crop: Crop = "auto"
     downsample: int = Field(2, ge=1, le=64)
     dt_us: int = Field(10_000, ge=1, le=10_000_000)
     bins: int = Field(10, ge=1, le=10_000)
@@ -280,7 +307,7 @@ def config_from_dict(raw: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + _first_problem(error)) from None
+        raise ConfigError(f"{source}: {first_problem(error, Config)}") from None
 
 
 def config_from_yaml(text: str, source: str) -> Config:
@@ -304,42 +331,3 @@ def _source_text(source: str) -> str:
         )
     preset = resources.files("spikeshot") / "presets" / f"{source}.yaml"
     return preset.read_text(encoding="utf-8")
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Return one sentence on the first problem: key, value, expectation, nearest known key."""
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known, name = _known_keys(problem["loc"][:-1]), str(problem["loc"][-1])
-        elsewhere = _places_of(name)  # a right name in the wrong section
-        hint = nearest_hint((elsewhere or [name])[0], elsewhere or known)
-        return f"key {key!r} is unknown{hint}; expected one of {', '.join(known)}."
-    if problem["type"] == "missing":
-        return f"{key} is missing; expected a value."
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}." if key else f"{message}."
-    return f"{key} is {problem['input']!r}; {message[0].lower()}{message[1:]}."
-
-
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in path:
-        if isinstance(part, str):
-            model = model.model_fields[part].annotation
-        args = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, _Section)]
-        model = args[0] if args else model
-    return list(model.model_fields)
-
-
-def _places_of(name: str, model: type[BaseModel] = Config, at: str = "") -> list[str]:
-    """Return where in the tree a key `name` stands, as `train.iterations`."""
-    found = []
-    for key, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
-            found += _places_of(name, section, f"{at}{key}.")
-        elif key == name:
-            found.append(at + key)
-    return found

@@ -18,6 +18,10 @@ class DataError(SpikeshotError):
     """Recordings, archives or corpora that cannot be read or do not fit the task."""
 
 
+class LayoutError(DataError):
+    """A folder or archive that holds nothing of a layout: it may be another one."""
+
+
 class ConfigError(SpikeshotError):
     """An unknown key or preset, or a value out of range."""
 

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from spikeshot.errors import DataError
 
@@ -22,11 +22,21 @@ def decode_grey(raw: bytes, name: str) -> NDArray[np.uint8]:
                 raise ValueError(f"{picture.size[0]} x {picture.size[1]} pixels")
             grey = np.array(ImageOps.exif_transpose(picture).convert("L"))
     except Exception as error:  # a damaged picture fails in many ways
+        known = not isinstance(error, UnidentifiedImageError)  # its text tells an address in memory
         raise DataError(
-            f"{name}: no readable picture ({error}); expected PNG or JPEG, at most {MAX_SIDE} "
-            "pixels a side. Fetch it again."
+            f"{name}: no readable picture ({error if known else 'another kind of file'}); expected "
+            f"PNG or JPEG, at most {MAX_SIDE} pixels a side. Fetch it again."
         ) from None
     return grey
+
+
+def require_contrast(grey: NDArray[np.uint8], name: str) -> None:
+    """Raise `DataError` for a picture of one grey value, which no event camera sees."""
+    if grey.size == 0 or grey.min() == grey.max():
+        raise DataError(
+            f"{name}: every pixel has one grey value; expected a picture that shows something. "
+            "Remove it, or fetch it again."
+        )
 
 
 def area_mean(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Samples: recordings yet to be read, listed by the reader of a layout and packed by a store."""
+"""What is yet to be read: recordings (samples), and the drawings that others are simulated from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,3 +28,25 @@ class Collection:
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
     sensor_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Original:
+    """One drawing or photograph yet to be read, which a recording is simulated from.
+
+    `name`: where it lies, for messages; `key`: what it is, alike in copies of one published file;
+    `read()`: its content as bytes, or a `DataError`.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Originals:
+    """All originals of one source; `what` they are (`drawing`), and what of it cannot be opened."""
+
+    what: str
+    items: tuple[Original, ...]
+    problems: tuple[str, ...] = ()

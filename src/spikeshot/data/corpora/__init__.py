@@ -9,14 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikeshot.data.corpora import facts
-from spikeshot.data.corpora.corpus import READING, Corpus, Facts, Request, layout_corpus
+from spikeshot.data.corpora.corpus import (
+    NMNIST_CROP,
+    READING,
+    Corpus,
+    Facts,
+    Request,
+    layout_corpus,
+)
 from spikeshot.data.corpora.digits import digit_images, load_digits
-from spikeshot.data.corpora.omniglot import load_omniglot
-from spikeshot.data.corpora.signs import load_signs
-from spikeshot.data.corpora.strokes import load_omniglot_strokes
+from spikeshot.data.corpora.omniglot import list_drawings, load_omniglot
+from spikeshot.data.corpora.signs import list_photographs, load_signs
+from spikeshot.data.corpora.strokes import list_writing, load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
 from spikeshot.data.layouts.asl_dvs import list_asl_dvs
 from spikeshot.data.layouts.folder import list_folder
+from spikeshot.data.layouts.n_omniglot import CROP as N_OMNIGLOT_CROP
 from spikeshot.data.layouts.n_omniglot import list_n_omniglot
 from spikeshot.data.layouts.nmnist import list_nmnist
 from spikeshot.data.readers import ReadOptions
@@ -60,9 +68,14 @@ CORPORA = {
             False,
             load_digits,
             facts.DIGITS,
+            crop=NMNIST_CROP,
         ),
         layout_corpus(
-            "nmnist", "N-MNIST's real recordings, folder or zip", facts.NMNIST, list_nmnist
+            "nmnist",
+            "N-MNIST's real recordings, folder or zip",
+            facts.NMNIST,
+            list_nmnist,
+            crop=NMNIST_CROP,
         ),
         Corpus(
             "omniglot",
@@ -71,6 +84,8 @@ CORPORA = {
             load_omniglot,
             facts.OMNIGLOT,
             turns=True,
+            crop=NMNIST_CROP,
+            list_originals=list_drawings,
         ),
         Corpus(
             "omniglot-strokes",
@@ -79,6 +94,7 @@ CORPORA = {
             load_omniglot_strokes,
             facts.OMNIGLOT_STROKES,
             turns=True,
+            list_originals=list_writing,
         ),
         Corpus(
             "signs",
@@ -86,6 +102,8 @@ CORPORA = {
             True,
             load_signs,
             facts.SIGNS,
+            crop=NMNIST_CROP,
+            list_originals=list_photographs,
         ),
         layout_corpus(
             "asl-dvs",
@@ -100,6 +118,7 @@ CORPORA = {
             facts.N_OMNIGLOT,
             list_n_omniglot,
             takes=("sort",),
+            crop=N_OMNIGLOT_CROP,
         ),
         layout_corpus(
             "folder",

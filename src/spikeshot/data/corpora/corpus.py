@@ -8,7 +8,7 @@ from typing import Any
 
 from spikeshot.data.download import RemoteFile
 from spikeshot.data.recordings import Recordings
-from spikeshot.data.samples import Collection
+from spikeshot.data.samples import Collection, Originals
 from spikeshot.data.store import fingerprint, packed
 from spikeshot.errors import DataError
 
@@ -57,6 +57,9 @@ class Facts:
     files: tuple[RemoteFile, ...] = ()
 
 
+NMNIST_CROP = (1, 1, 32, 32)
+"""N-MNIST's usual crop, 34 x 34 to 32 x 32: a border of one pixel goes."""
+
 ListSamples = Callable[..., Collection]
 """The reader of a layout: all samples under a folder or in an archive, none of them read yet.
 
@@ -67,9 +70,11 @@ Takes the path and, by name, the `Corpus.takes` of a request."""
 class Corpus:
     """One entry of the registry: what it is, whether it reads the user's data, how to load it.
 
-    `list_samples` is given by a corpus that reads files; `data check` and `pack` use it.
+    `list_samples` is given by a corpus that reads files of events, `list_originals` by one that is
+    simulated from the user's pictures or strokes; `data check` and `pack` use them.
     `optional_path`: a path may be given, but need not be. `turns`: whether it can turn classes by
-    right angles; `takes`: which of `READING` it heeds.
+    right angles; `takes`: which of `READING` it heeds; `crop`: (left, top, width, height) as it is
+    usually cut out of the sensor, None: the whole sensor.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Corpus:
     optional_path: bool = False
     turns: bool = False
     takes: tuple[str, ...] = ()
+    crop: tuple[int, int, int, int] | None = None
+    list_originals: Callable[[Path], Originals] | None = None
 
 
 def layout_corpus(
@@ -89,6 +96,7 @@ def layout_corpus(
     facts: Facts,
     list_samples: ListSamples,
     takes: tuple[str, ...] = (),
+    crop: tuple[int, int, int, int] | None = None,
 ) -> Corpus:
     """Return the corpus of a published layout: its files are listed, packed once and mapped."""
 
@@ -96,7 +104,7 @@ def layout_corpus(
         assert request.path is not None  # load_corpus has checked
         return pack_place(name, request.path, list_samples, reading=request.reading())
 
-    return Corpus(name, about, True, load, facts, list_samples, takes=takes)
+    return Corpus(name, about, True, load, facts, list_samples, takes=takes, crop=crop)
 
 
 def pack_place(

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeshot.data.corpora.corpus import Request
-from spikeshot.data.pictures import area_mean, decode_grey
-from spikeshot.data.published import Wanted, read_files
+from spikeshot.data.pictures import area_mean, decode_grey, require_contrast
+from spikeshot.data.published import Wanted, list_originals, read_files
 from spikeshot.data.recordings import Recordings
+from spikeshot.data.samples import Originals
 from spikeshot.data.store import packed
 from spikeshot.data.turns import QUARTERS, turned_class
 from spikeshot.errors import DataError
@@ -58,15 +59,31 @@ def read_drawings(path: Path) -> Drawings:
     files = read_files(path, _WANTED)
     images = np.empty((len(files), SIDE, SIDE), np.uint8)
     for image, (name, raw) in zip(images, files.values(), strict=True):
-        grey = decode_grey(raw, name)
-        if grey.shape != image.shape:
-            raise DataError(
-                f"{name}: {grey.shape[1]} x {grey.shape[0]} pixels; expected {SIDE} x {SIDE}, an "
-                f"Omniglot drawing. {_WANTED.remedy}"
-            )
-        image[:] = 255 - grey
+        image[:] = 255 - _decode(raw, name)
     labels = tuple(f"{alphabet}/{character}" for alphabet, character, _ in files)
     return Drawings(images, labels, tuple("/".join(key) for key in files))
+
+
+def list_drawings(path: Path) -> Originals:
+    """List the drawings under `path` one by one, for a check; as `read_drawings` otherwise."""
+
+    def content(raw: bytes, name: str) -> bytes:
+        grey = _decode(raw, name)
+        require_contrast(grey, name)
+        return grey.tobytes()
+
+    return list_originals(path, _WANTED, "drawing", content)
+
+
+def _decode(raw: bytes, name: str) -> NDArray[np.uint8]:
+    """Return the grey values [105, 105] of a drawing's file."""
+    grey = decode_grey(raw, name)
+    if grey.shape != (SIDE, SIDE):
+        raise DataError(
+            f"{name}: {grey.shape[1]} x {grey.shape[0]} pixels; expected {SIDE} x {SIDE}, an "
+            f"Omniglot drawing. {_WANTED.remedy}"
+        )
+    return grey
 
 
 def show(drawings: Drawings, turned: frozenset[str] = frozenset()) -> Drawings:

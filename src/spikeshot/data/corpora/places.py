@@ -10,8 +10,8 @@ from spikeshot.data.corpora.corpus import Corpus, Request, list_place, pack_plac
 from spikeshot.data.corpora.tonic_bridge import PREFIX
 from spikeshot.data.packs import INDEX, open_pack
 from spikeshot.data.recordings import Recordings
-from spikeshot.data.samples import Collection
-from spikeshot.errors import ConfigError, DataError, nearest_hint
+from spikeshot.data.samples import Collection, Originals
+from spikeshot.errors import ConfigError, DataError, LayoutError, nearest_hint
 
 
 def is_pack(target: str) -> bool:
@@ -21,8 +21,8 @@ def is_pack(target: str) -> bool:
 
 def samples_at(
     target: str, corpus: str | None = None, sensor_size: tuple[int, int] | None = None
-) -> Collection:
-    """Return the samples at a path, or those fetched for a corpus, none of them read yet.
+) -> Collection | Originals:
+    """Return the samples or originals at a path, or fetched for a corpus, none of them read yet.
 
     `corpus` says which layout the path has; without it the first that fits is taken. Raises
     `DataError` where none fits and for a corpus that reads no files.
@@ -45,6 +45,8 @@ def recordings_at(
     elif _known(target) and get_corpus(target).list_samples is None:
         return load_corpus(target, Request(until_us=None))
     found, path, collection = _found(target, corpus, sensor_size)
+    if isinstance(collection, Originals):
+        return load_corpus(found.name, Request(path, until_us=None))
     how = _reading(found, sensor_size)
     return pack_place(found.name, path, lambda _, **__: collection, progress, how)
 
@@ -60,8 +62,8 @@ def _known(name: str) -> bool:
 
 def _found(
     target: str, corpus: str | None, sensor_size: tuple[int, int] | None
-) -> tuple[Corpus, Path, Collection]:
-    """Return the corpus whose layout fits, the path, and the samples there."""
+) -> tuple[Corpus, Path, Collection | Originals]:
+    """Return the corpus whose layout fits, the path, and what is there."""
     path = Path(target)
     if not path.exists():
         if not _known(target):
@@ -70,17 +72,22 @@ def _found(
                 f"{nearest_hint(target, CORPORA)}; corpora are {', '.join(CORPORA)}."
             )
         corpus = target
-        if get_corpus(target).list_samples:
+        if get_corpus(target).list_samples or get_corpus(target).list_originals:
             path = fetched_folder(target)
     candidates = [get_corpus(corpus)] if corpus else list(CORPORA.values())
     reasons: dict[str, str] = {}  # each once: a damaged archive is one to all layouts
+    nearly: dict[str, str] = {}  # of layouts that do fit, but for a mistake
     for candidate in candidates:
-        if candidate.list_samples:
-            try:
+        try:
+            if candidate.list_samples:
                 how = _reading(candidate, sensor_size)
                 return candidate, path, list_place(path, partial(candidate.list_samples, **how))
-            except DataError as error:
-                reasons.setdefault(str(error), candidate.name)
+            if candidate.list_originals:
+                return candidate, path, candidate.list_originals(path)
+        except DataError as error:
+            kind = reasons if isinstance(error, LayoutError) else nearly
+            kind.setdefault(str(error), candidate.name)
+    reasons = nearly or reasons
     if not reasons:
         raise DataError(f"corpus {corpus!r} has no files to list; expected one that reads files.")
     if len(reasons) == 1:

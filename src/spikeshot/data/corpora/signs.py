@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeshot.data.corpora.corpus import Request
-from spikeshot.data.pictures import area_mean, decode_grey
-from spikeshot.data.published import Wanted, read_files
+from spikeshot.data.pictures import area_mean, decode_grey, require_contrast
+from spikeshot.data.published import Wanted, list_originals, read_files
 from spikeshot.data.recordings import Recordings
+from spikeshot.data.samples import Original, Originals
 from spikeshot.data.store import packed
 from spikeshot.errors import DataError
 
@@ -54,7 +55,8 @@ def read_photographs(path: Path) -> Photographs:
     and, if any, `names` [n]. Raises `DataError` for what is none of them.
     """
     if path.suffix == ".npz":
-        return _read_npz(path)
+        images, labels, origins = _load_npz(path)
+        return Photographs(area_mean(images, SHOWN, SHOWN), labels, origins)
     files = read_files(path, _WANTED)
     images = np.concatenate(
         [area_mean(decode_grey(raw, name)[None], SHOWN, SHOWN) for name, raw in files.values()]
@@ -64,7 +66,28 @@ def read_photographs(path: Path) -> Photographs:
     )
 
 
-def _read_npz(path: Path) -> Photographs:
+def list_photographs(path: Path) -> Originals:
+    """List the photographs under `path` one by one, for a check; else as `read_photographs`."""
+
+    def content(grey: NDArray[np.uint8], name: str) -> bytes:
+        require_contrast(grey, name)
+        return f"{grey.shape} ".encode() + grey.tobytes()
+
+    def item(i: int, image: NDArray[np.uint8], origin: str) -> Original:
+        name = f"{path}: photograph {i} ({origin})"
+        return Original(name, (str(i),), lambda: content(image, name))
+
+    if path.suffix == ".npz":
+        images, _, origins = _load_npz(path)
+        pairs = enumerate(zip(images, origins, strict=True))
+        return Originals("photograph", tuple(item(i, *pair) for i, pair in pairs))
+    return list_originals(
+        path, _WANTED, "photograph", lambda raw, name: content(decode_grey(raw, name), name)
+    )
+
+
+def _load_npz(path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...], tuple[str, ...]]:
+    """Return images [n, H, W], the digit of each and its origin."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             images, labels = stored["images"], stored["labels"]
@@ -82,7 +105,7 @@ def _read_npz(path: Path) -> Photographs:
     if not np.isin(labels, np.arange(10)).all():
         raise DataError(f"{path}: labels are {np.unique(labels)[:12]}; expected digits 0 to 9.")
     origins = [f"{d}/{str(n).rpartition('.')[0] or n}" for d, n in zip(labels, names, strict=True)]
-    return Photographs(area_mean(images, SHOWN, SHOWN), tuple(map(int, labels)), tuple(origins))
+    return images, tuple(map(int, labels)), tuple(origins)
 
 
 def load_signs(request: Request) -> Recordings:

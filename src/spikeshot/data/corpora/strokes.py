@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from spikeshot.data.corpora.corpus import Request
 from spikeshot.data.corpora.omniglot import SIDE, number_labels
-from spikeshot.data.published import Wanted, read_files
+from spikeshot.data.published import Wanted, list_originals, read_files
 from spikeshot.data.recordings import Recordings, gather_recordings
+from spikeshot.data.samples import Originals
 from spikeshot.data.store import packed
 from spikeshot.data.turns import QUARTERS, turned_class
 from spikeshot.errors import DataError
@@ -96,10 +97,23 @@ def read_strokes(path: Path) -> Writing:
     """
     files = read_files(path, _WANTED)
     return Writing(
-        tuple(parse_strokes(raw.decode("utf-8", "replace"), name) for name, raw in files.values()),
+        tuple(_parse(raw, name) for name, raw in files.values()),
         tuple(f"{alphabet}/{character}" for alphabet, character, _ in files),
         tuple("/".join(key) for key in files),
     )
+
+
+def list_writing(path: Path) -> Originals:
+    """List the drawings under `path` one by one, for a check; as `read_strokes` otherwise."""
+
+    def content(raw: bytes, name: str) -> bytes:
+        return b"/".join(stroke.tobytes() for stroke in _parse(raw, name))
+
+    return list_originals(path, _WANTED, "drawing", content)
+
+
+def _parse(raw: bytes, name: str) -> tuple[NDArray[np.float64], ...]:
+    return parse_strokes(raw.decode("utf-8", "replace"), name)
 
 
 def turn_strokes(

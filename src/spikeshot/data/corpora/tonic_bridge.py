@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spikeshot.data.corpora.corpus import Corpus, Request
+from spikeshot.data.corpora.corpus import NMNIST_CROP, Corpus, Request
 from spikeshot.data.corpora.facts import TONIC
 from spikeshot.data.events import Events, make_events
 from spikeshot.data.recordings import Recordings
@@ -37,7 +37,8 @@ def tonic_corpus(name: str) -> Corpus:
     def load(request: Request) -> Recordings:
         return _load(dataset, request.path or cache_folder() / "downloads" / "tonic")
 
-    return Corpus(name, f"{dataset} as tonic reads it", False, load, TONIC, optional_path=True)
+    about, crop = f"{dataset} as tonic reads it", NMNIST_CROP if dataset == "NMNIST" else None
+    return Corpus(name, about, False, load, TONIC, optional_path=True, crop=crop)
 
 
 def _load(name: str, save_to: Path) -> Recordings:

@@ -16,7 +16,7 @@ from spikeshot.data.layouts.fitting import from_zero
 from spikeshot.data.readers import ReadOptions, read_events
 from spikeshot.data.samples import Collection, Sample
 from spikeshot.data.tree import Tree, open_tree
-from spikeshot.errors import DataError
+from spikeshot.errors import DataError, LayoutError
 
 SENSOR_SIZE = (240, 180)
 LETTERS = tuple("abcdefghiklmnopqrstuvwxy")
@@ -49,7 +49,7 @@ def list_asl_dvs(path: Path, *, sort: bool = False) -> Collection:
     if not samples:
         zips = [name for name, _ in tree if name.lower().endswith(".zip")]
         inside = f" Unpack {zips[0]} and the other archives in it first." if zips else ""
-        raise DataError(
+        raise LayoutError(
             f"{path}: holds no <letter>/<recording>.mat; expected ASL-DVS's published layout. "
             f"Point --data at the folder or zip that contains the folders a to y.{inside}"
         )

@@ -9,7 +9,7 @@ from spikeshot.data.layouts.fitting import from_zero
 from spikeshot.data.readers import READERS, ReadOptions, is_readable, read_events
 from spikeshot.data.samples import Collection, Sample
 from spikeshot.data.tree import Tree, open_tree
-from spikeshot.errors import DataError
+from spikeshot.errors import DataError, LayoutError
 
 _BESIDE = {".txt", ".csv"}  # notes and lists may stand beside the folders of classes
 
@@ -47,7 +47,7 @@ def _class_files(tree: Tree) -> dict[str, tuple[str, str]]:
     parts = {n: p for n, p in parts.items() if not any(part.startswith(".") for part in p)}
     deep = [p for p in parts.values() if len(p) > 1]
     if not deep:
-        raise DataError(
+        raise LayoutError(
             f"{tree.path}: no recording in a folder of its class; expected <class>/<file> with "
             f"one of {', '.join(READERS)}. Put the recordings of each class into a folder."
         )

@@ -25,9 +25,12 @@ from spikeshot.data.layouts.fitting import between, from_zero
 from spikeshot.data.readers import ReadOptions, read_events
 from spikeshot.data.samples import Collection, Sample
 from spikeshot.data.tree import Tree, open_tree
-from spikeshot.errors import DataError
+from spikeshot.errors import DataError, LayoutError
 
 SENSOR_SIZE = (346, 260)
+CROP = (53, 3, 252, 252)
+"""(left, top, width, height): the usual window, rows 4 to 253 and columns 54 to 303, and one pixel
+more at each side: by `downsample` 9 it gives 28 x 28. The whole sensor by 10 gives 34 x 26."""
 SAMPLES_PER_FILE = 20
 _MAX_TABLE_BYTES = 1 << 16
 _CHARACTER = r"(?:^|/)(?:dvs_)?(background|evaluation)(?:_[12])?/([^/]+/character[0-9]+)/"
@@ -59,7 +62,7 @@ def list_n_omniglot(path: Path, *, sort: bool = False) -> Collection:
     if not samples:
         rars = [name for name, _ in tree if name.lower().endswith(".rar")]
         inside = f" Unpack {rars[0]} first (unrar)." if rars else ""
-        raise DataError(
+        raise LayoutError(
             f"{path}: holds no dvs_background/<alphabet>/character<NN>/<NNNN>.aedat4; expected "
             "N-Omniglot's published layout, or its .npy form. Point --data at the "
             f"folder that contains dvs_background.{inside}"

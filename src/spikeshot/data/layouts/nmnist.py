@@ -11,7 +11,7 @@ from spikeshot.data.readers.binary import decode_bin
 from spikeshot.data.recordings import Recordings, gather_recordings
 from spikeshot.data.samples import Collection, Sample
 from spikeshot.data.tree import Tree, open_tree
-from spikeshot.errors import DataError
+from spikeshot.errors import DataError, LayoutError
 
 SENSOR_SIZE = (34, 34)
 CLASSES = tuple("0123456789")
@@ -43,7 +43,7 @@ def list_nmnist(path: Path) -> Collection:
             )
         samples[origin] = _sample(tree, name, digit, origin)
     if not samples:
-        raise DataError(
+        raise LayoutError(
             f"{path}: holds no Train|Test/<digit>/<number>.bin; expected N-MNIST's published "
             "layout. Point --data at the folder or zip that contains Train/ and Test/."
         )

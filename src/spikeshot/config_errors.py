@@ -1,0 +1,49 @@
+"""What is wrong with a configuration: pydantic's first problem in one sentence of ours."""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from spikeshot.errors import nearest_hint
+
+
+def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
+    """Return one sentence on the first problem: key, value, expectation, nearest known key.
+
+    `root`: the model of the whole configuration, whose sections are models too.
+    """
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known, name = _known_keys(root, problem["loc"][:-1]), str(problem["loc"][-1])
+        elsewhere = _places_of(name, root)  # a right name in the wrong section
+        hint = nearest_hint((elsewhere or [name])[0], elsewhere or known)
+        return f"key {key!r} is unknown{hint}; expected one of {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{key} is missing; expected a value."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}." if key else f"{message}."
+    return f"{key} is {problem['input']!r}; {message[0].lower()}{message[1:]}."
+
+
+def _known_keys(root: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    model: Any = root
+    for part in path:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+        sections = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
+        model = sections[0] if sections else model
+    return list(model.model_fields)
+
+
+def _places_of(name: str, model: type[BaseModel], at: str = "") -> list[str]:
+    """Return where in the tree a key `name` stands, as `train.iterations`."""
+    found = []
+    for key, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found += _places_of(name, section, f"{at}{key}.")
+        elif key == name:
+            found.append(at + key)
+    return found
