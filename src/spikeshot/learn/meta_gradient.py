@@ -187,13 +187,13 @@ def _pull_back(
     outputs: list[Tensor], cotangents: list[Tensor], wanted: list[Tensor]
 ) -> tuple[Tensor, ...]:
     """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out."""
-    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    products = [
+        (o * c.detach()).sum()
+        for o, c in zip(outputs, cotangents, strict=True)
+        if o.requires_grad
+    ]
     return torch.autograd.grad(
-        [o for o, _ in live],
-        wanted,
-        [c for _, c in live],
-        allow_unused=True,
-        materialize_grads=True,
+        torch.stack(products).sum(), wanted, allow_unused=True, materialize_grads=True
     )
 
 
