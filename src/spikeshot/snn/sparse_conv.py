@@ -13,6 +13,7 @@ that chooses; its bits, empty for dense, go with x through all derivatives.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from spikeshot.snn.workers import share_out, threads_for
 
 DENSEST = 0.4  # share of ones up to which lists of spikes are faster, for every layer measured
 FEWEST = 1 << 24  # products below which nothing but calls would be saved
+BLOCK = 1 << 19  # numbers of an input gradient that are made at once: they stay in the cache
 WORTH_A_THREAD = 1 << 22  # products per thread below which waking one costs more than it saves
 LANES = 16  # units per vector: one register of AVX-512, two of AVX2, four of NEON
 TAPS = (2, 3, 4, 5)  # row lengths of the weight gradient that kernels are compiled for
@@ -272,13 +274,22 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
     beyond = [
         max(0, r // stride + 1 - m - before) for r, m in zip(reach, grad.shape[1:3], strict=True)
     ]
-    images = F.pad(_images(grad), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(grad)
-    y = _last(F.conv2d(images, phases, padding=before))
-    n, h, w, _ = y.shape
-    y = y.reshape(n, h, w, stride, stride, channels).transpose(2, 3)
-    y = y.reshape(n, h * stride, w * stride, channels)
-    skip = padding % stride
-    return y[:, skip : skip + shape.height, skip : skip + shape.width]
+    out = grad.new_empty(len(grad), shape.height, shape.width, channels)
+    block = max(1, BLOCK // (shape.height * shape.width * channels))
+    for part, some in zip(out.split(block), grad.split(block), strict=True):
+        images = F.pad(_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(some)
+        y = _last(F.conv2d(images, phases, padding=before))
+        _shuffle(y.unflatten(3, (stride, stride, channels)), part, padding % stride)
+    return out
+
+
+def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:
+    """Fill `out` `[n, H, W, C]` with the pixels of `phases` `[n, h, w, s, s, C]` from `skip` on."""
+    stride = phases.shape[3]
+    for i, j in product(range(stride), repeat=2):
+        to = out[:, (i - skip) % stride :: stride, (j - skip) % stride :: stride]
+        y, x = int(i < skip), int(j < skip)
+        to.copy_(phases[:, y : y + to.shape[1], x : x + to.shape[2], i, j])
 
 
 def _images(x: Tensor) -> Tensor:
