@@ -51,6 +51,7 @@ class Problem:
     query: Batch
     steps: int
     micro_batch: int
+    prepare: Callable[[Tensor], Tensor]
     watch: Watch
 
 
@@ -67,12 +68,15 @@ def meta_gradient(
     *,
     strategy: Strategy = "split",
     micro_batch: int = 0,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     watch: Watch = OFF,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
-    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `watch`
-    hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`).
+    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `prepare`
+    makes of a query's frames what `forward` takes, each pass its own, so that what is made never
+    lies in memory for all of them (None: the frames are prepared). `watch` hears of the phases
+    `forward`, `inner`, `query` and `backward` (`stopwatch.py`).
     """
     if kind == "first_order":
         rule = Rule(_constant(rule.credit), rule.transform, rule.apply)
@@ -86,6 +90,7 @@ def meta_gradient(
         query,
         steps,
         micro_batch,
+        prepare or _as_it_is,
         watch,
     )
     return _STRATEGIES[strategy](problem)
@@ -141,7 +146,7 @@ def _pull_back_again(
 def _double_backward(p: Problem) -> MetaGradient:
     adapted = _adapted(p)
     with p.watch.phase("query"):
-        logits = p.forward(adapted, p.query.frames)
+        logits = p.forward(adapted, p.prepare(p.query.frames))
         value = p.loss(logits, p.query.labels)
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
@@ -173,7 +178,7 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
     for first in range(0, samples, p.micro_batch or samples):
         part = slice(first, first + (p.micro_batch or samples))
-        logits = p.forward(endpoint, p.query.frames[:, part])
+        logits = p.forward(endpoint, p.prepare(p.query.frames[:, part]))
         share = len(logits) / samples
         value = p.loss(logits, p.query.labels[part]) * share
         grads = torch.autograd.grad(value, list(endpoint.values()))
@@ -186,7 +191,11 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
 def _pull_back(
     outputs: list[Tensor], cotangents: list[Tensor], wanted: list[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out."""
+    """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out.
+
+    It is taken as the gradient of a number: for cotangents torch would import all of sympy, which
+    takes 35 MB and half a second.
+    """
     products = [
         (o * c.detach()).sum()
         for o, c in zip(outputs, cotangents, strict=True)
@@ -208,6 +217,10 @@ def _package(p: Problem, grads: tuple[Tensor, ...], loss: Tensor, accuracy: Tens
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.detach().argmax(-1) == labels).double().sum()
+
+
+def _as_it_is(frames: Tensor) -> Tensor:
+    return frames
 
 
 def _leaves(values: Params) -> Params:
