@@ -197,9 +197,7 @@ def _pull_back(
     takes 35 MB and half a second.
     """
     products = [
-        (o * c.detach()).sum()
-        for o, c in zip(outputs, cotangents, strict=True)
-        if o.requires_grad
+        (o * c.detach()).sum() for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad
     ]
     return torch.autograd.grad(
         torch.stack(products).sum(), wanted, allow_unused=True, materialize_grads=True

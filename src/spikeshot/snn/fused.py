@@ -35,6 +35,7 @@ from torch.autograd.function import once_differentiable
 
 from spikeshot.snn import fused_kernels as kernels
 from spikeshot.snn.neuron import Neuron, bias_response
+from spikeshot.snn.room import room
 from spikeshot.snn.workers import share_out, threads_for
 
 STRIP = 1024  # columns in a strip: its rows of state stay in the first-level cache
@@ -109,8 +110,8 @@ def _run(
     strips = strip_table(plan)
     fires, gives = _columns(strips)
     reuse = owned and plan.mode == kernels.NO_POOL  # a row of x is read before its U is written
-    membrane = _same_memory(x[: plan.steps]) if reuse else x.new_empty(plan.steps, fires)
-    spikes = membrane if reuse and not graph else x.new_empty(plan.steps, gives)
+    membrane = _same_memory(x[: plan.steps]) if reuse else room(x, plan.steps, fires)
+    spikes = membrane if reuse and not graph else room(x, plan.steps, gives)
     places = plan.steps if plan.mode == kernels.MAX_BEFORE else 0
     index = torch.empty(places, fires, dtype=torch.uint8)
     after = x.new_zeros(fires) if reset is None else reset.clone()
@@ -165,8 +166,9 @@ class _FireBackward(Function):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         b, h, w, c = plan.image
         covered = h % plan.pool == 0 and w % plan.pool == 0
-        make = membrane.new_empty if covered else membrane.new_zeros  # a border no window covers
-        out = make(rows, b * h * w * c)
+        out = room(membrane, rows, b * h * w * c)
+        if not covered:  # a border that is in no window
+            out.zero_()
         strips = strip_table(plan)
         threads = _threads(strips, plan)
         for_bias = membrane.new_zeros(threads, units)
@@ -190,7 +192,7 @@ class _FireBackward(Function):
             )
         grad, membrane, index = ctx.saved_tensors
         plan: Plan = ctx.plan
-        for_grad, for_membrane = torch.empty_like(grad), torch.empty_like(membrane)
+        for_grad, for_membrane = room(grad, *grad.shape), room(membrane, *membrane.shape)
         response = _response(plan, membrane)
         arrays = (for_x, for_bias, grad, membrane, index, response, for_grad, for_membrane)
         contiguous = tuple(a.contiguous() for a in arrays)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.grad import conv2d_weight
 
+from spikeshot.snn.room import room
 from spikeshot.snn.workers import share_out, threads_for
 
 DENSEST = 0.4  # share of ones up to which lists of spikes are faster, for every layer measured
@@ -87,7 +88,7 @@ def _input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
 
 
 class _StandIn(Function):
-    """A tensor in x's place that takes no memory: its gradients are x's, the numbers are in bits."""
+    """A tensor in x's place that takes no memory: its gradients are x's, the bits hold its numbers."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -234,7 +235,7 @@ def _sparse_forward(bits: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     height, breadth = (
         (m + 2 * shape.padding - size) // shape.stride + 1 for m in (shape.height, shape.width)
     )
-    out = weight.new_empty(len(bits), height, breadth, units)
+    out = room(weight, len(bits), height, breadth, units)
     views = bits.numpy(), rows.numpy(), out.detach().numpy()
     block = max(8, 2048 // (shape.height * shape.width))  # images whose sums stay in the cache
 
@@ -275,7 +276,7 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
     So one convolution of stride 1 over `grad` gives all phases as channels, to be shuffled into
     place: 1.2 to 2 times as fast as a transposed convolution, where it is large.
     """
-    units, channels, size, _ = weight.shape
+    _, channels, size, _ = weight.shape
     taps, stride, padding = shape.taps, shape.stride, shape.padding
     reach = [m - 1 + padding for m in (shape.height, shape.width)]
     if stride == 1 or grad.numel() * channels * size**2 < FEWEST:
@@ -284,23 +285,31 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
             for r, m in zip(reach, grad.shape[1:3], strict=True)
         ]
         return _last(F.conv_transpose2d(_images(grad), weight, None, stride, padding, left))
+    phases = _phases(weight, taps, stride)
+    before = taps - 1 - padding // stride
+    beyond = [
+        max(0, r // stride + 1 - m - before) for r, m in zip(reach, grad.shape[1:3], strict=True)
+    ]
+    out = room(grad, len(grad), shape.height, shape.width, channels)
+    block = max(1, BLOCK // (shape.height * shape.width * channels))
+    for part, some in zip(out.split(block), grad.split(block), strict=True):
+        images = (
+            F.pad(_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(some)
+        )
+        y = _last(F.conv2d(images, phases, padding=before))
+        _shuffle(y.unflatten(3, (stride, stride, channels)), part, padding % stride)
+    return out
+
+
+def _phases(weight: Tensor, taps: int, stride: int) -> Tensor:
+    """Return the kernel `[phases * C, units, taps, taps]` of the input gradient's phases."""
+    units, channels, size, _ = weight.shape
     padded = F.pad(weight, [0, taps * stride - size] * 2)
     order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
     order = order.permute(1, 3, 0, 2).flatten()  # (phases, taps) of each axis, taps mirrored
     rows = padded.permute(2, 3, 1, 0).reshape(len(order), channels, units)[order]
     phases = rows.view(stride**2, taps**2, channels, units).permute(0, 2, 3, 1)
-    phases = phases.reshape(stride**2 * channels, units, taps, taps)
-    before = taps - 1 - padding // stride
-    beyond = [
-        max(0, r // stride + 1 - m - before) for r, m in zip(reach, grad.shape[1:3], strict=True)
-    ]
-    out = grad.new_empty(len(grad), shape.height, shape.width, channels)
-    block = max(1, BLOCK // (shape.height * shape.width * channels))
-    for part, some in zip(out.split(block), grad.split(block), strict=True):
-        images = F.pad(_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(some)
-        y = _last(F.conv2d(images, phases, padding=before))
-        _shuffle(y.unflatten(3, (stride, stride, channels)), part, padding % stride)
-    return out
+    return phases.reshape(stride**2 * channels, units, taps, taps)
 
 
 def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:
