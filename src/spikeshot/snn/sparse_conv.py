@@ -88,7 +88,7 @@ def _input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
 
 
 class _StandIn(Function):
-    """A tensor in x's place that takes no memory: its gradients are x's, the bits hold its numbers."""
+    """A tensor in the place of x that takes no memory: its gradients are those of x."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
