@@ -132,10 +132,7 @@ def engine_step(
     first_order = strategy == "first_order"
 
     def step() -> MetaGradient:
-        support, query = (
-            Batch(prepare(network, batch.frames), batch.labels)
-            for batch in (task.support, task.query)
-        )
+        support = Batch(prepare(network, task.support.frames), task.support.labels)
         return meta_gradient(
             partial(forward_prepared, network),
             F.cross_entropy,
@@ -143,11 +140,12 @@ def engine_step(
             task.learned,
             task.rule,
             support,
-            query,
+            task.query,
             inner_steps,
             "first_order" if first_order else "exact",
             strategy="split" if first_order else strategy,
             micro_batch=10 if network.burn_in else 0,
+            prepare=partial(prepare, network),
         )
 
     return step

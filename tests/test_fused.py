@@ -142,3 +142,25 @@ def test_a_third_derivative_is_refused() -> None:
 def third_derivative(first: Tensor, x: Tensor) -> Tensor:
     (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)
     return torch.autograd.grad(second.square().sum(), x)[0]
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_what_nobody_needs_is_overwritten_with_the_same_numbers(graph: bool) -> None:
+    """Owned drive: its memory becomes the membrane's, or without a graph the spikes'."""
+    plan = fused.Plan(Neuron(0.9, 0.8, 0.7), 6, (2, 3, 4, 5))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 120, generator=generator, dtype=torch.float64)
+    bias = torch.randn(5, generator=generator, dtype=torch.float64, requires_grad=True)
+    with torch.set_grad_enabled(graph):
+        kept, owned = x.clone(), x.clone()
+        expected, after = fused.fire(kept, bias, plan)
+        found, after_too = fused.fire(owned, bias, plan, owned=True)
+    assert (kept == x).all()
+    assert not (owned == x).all()
+    assert 0 < expected.mean() < 1
+    assert (found == expected).all()
+    assert (after == after_too).all()
+    assert (found.data_ptr() == owned.data_ptr()) is not graph
+    if graph:
+        first, second = (torch.autograd.grad(s.sum(), bias)[0] for s in (expected, found))
+        assert (first == second).all()

@@ -1,7 +1,10 @@
 """The meta-gradient against finite differences on the soft twin, and against its oracles."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch
 from spikeshot.learn.rules.transform import RateKind
 from spikeshot.snn import fused
-from spikeshot.snn.network import Network, forward
+from spikeshot.snn.network import Network, forward, forward_prepared, prepare
 from spikeshot.snn.neuron import Reset
 from spikeshot.snn.surrogate import SURROGATES
 
@@ -87,6 +90,31 @@ def test_strategies_equal_double_backward_through_everything(
     assert found.learned.keys() == expected.learned.keys()
     torch.testing.assert_close(found.loss, expected.loss)
     assert found.accuracy == expected.accuracy
+
+
+@pytest.mark.parametrize("strategy", ["split", "remat", "double_backward"])
+def test_a_query_prepared_pass_by_pass_gives_the_same(strategy: Strategy) -> None:
+    network = small_network()
+    task = setting(network) | {"forward": partial(forward_prepared, network)}
+    task["support"] = Batch(prepare(network, SUPPORT.frames), SUPPORT.labels)
+    found = meta_gradient(
+        **task, strategy=strategy, micro_batch=3, prepare=partial(prepare, network)
+    )
+    expected = meta_gradient(**setting(network), strategy="double_backward")
+    assert relative_error(found.init, expected.init) < 1e-12
+
+
+def test_no_symbolic_algebra_is_loaded() -> None:
+    """torch imports sympy, 35 MB, for gradients of more than a number: we ask for none."""
+    tests = str(Path(__file__).parent)
+    program = (
+        f"import sys; sys.path.insert(0, {tests!r}); import test_meta_gradient as t\n"
+        "for strategy in ('split', 'remat'):\n"
+        "    t.meta_gradient(**t.setting(t.small_network()), strategy=strategy)\n"
+        "print('sympy' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "False\n"), ended.stderr
 
 
 @pytest.mark.parametrize("strategy", ["split", "remat", "double_backward"])

@@ -51,6 +51,7 @@ class Problem:
     query: Batch
     steps: int
     micro_batch: int
+    prepare: Callable[[Tensor], Tensor]
     watch: Watch
     key: int
 
@@ -68,14 +69,17 @@ def meta_gradient(
     *,
     strategy: Strategy = "split",
     micro_batch: int = 0,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     watch: Watch = OFF,
     key: int = 0,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
-    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `watch`
-    hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the
-    task's, for what is random in the rule.
+    `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `prepare`
+    makes of a query's frames what `forward` takes, each pass its own, so that what is made never
+    lies in memory for all of them (None: the frames are prepared). `watch` hears of the phases
+    `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the task's, for what is
+    random in the rule.
     """
     if kind == "first_order":
         rule = replace(rule, credit=_constant(rule.credit))
@@ -89,6 +93,7 @@ def meta_gradient(
         query,
         steps,
         micro_batch,
+        prepare or _as_it_is,
         watch,
         key,
     )
@@ -151,7 +156,7 @@ def _pull_back_again(
 def _double_backward(p: Problem) -> MetaGradient:
     adapted = _adapted(p)
     with p.watch.phase("query"):
-        logits = _at_the_end(p)(adapted, p.query.frames)
+        logits = _at_the_end(p)(adapted, p.prepare(p.query.frames))
         value = p.loss(logits, p.query.labels)
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
@@ -190,7 +195,7 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
     for first in range(0, samples, p.micro_batch or samples):
         part = slice(first, first + (p.micro_batch or samples))
-        logits = forward(endpoint, p.query.frames[:, part])
+        logits = forward(endpoint, p.prepare(p.query.frames[:, part]))
         share = len(logits) / samples
         value = p.loss(logits, p.query.labels[part]) * share
         grads = torch.autograd.grad(value, list(endpoint.values()))
@@ -203,14 +208,16 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
 def _pull_back(
     outputs: list[Tensor], cotangents: list[Tensor], wanted: list[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out."""
-    live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out.
+
+    It is taken as the gradient of a number: for cotangents torch would import all of sympy, which
+    takes 35 MB and half a second.
+    """
+    products = [
+        (o * c.detach()).sum() for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad
+    ]
     return torch.autograd.grad(
-        [o for o, _ in live],
-        wanted,
-        [c for _, c in live],
-        allow_unused=True,
-        materialize_grads=True,
+        torch.stack(products).sum(), wanted, allow_unused=True, materialize_grads=True
     )
 
 
@@ -225,6 +232,10 @@ def _package(p: Problem, grads: tuple[Tensor, ...], loss: Tensor, accuracy: Tens
 
 def _hits(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.detach().argmax(-1) == labels).double().sum()
+
+
+def _as_it_is(frames: Tensor) -> Tensor:
+    return frames
 
 
 def _leaves(values: Params) -> Params:

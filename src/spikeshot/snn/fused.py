@@ -35,6 +35,7 @@ from torch.autograd.function import once_differentiable
 
 from spikeshot.snn import fused_kernels as kernels
 from spikeshot.snn.neuron import Neuron, bias_response
+from spikeshot.snn.room import room
 from spikeshot.snn.workers import share_out, threads_for
 
 STRIP = 1024  # columns in a strip: its rows of state stay in the first-level cache
@@ -82,14 +83,46 @@ def pool_mode(kind: str, where: str) -> int:
     return kernels.MAX_BEFORE if where == "before" else kernels.MAX_AFTER
 
 
-def fire(x: Tensor, bias: Tensor, plan: Plan, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def fire(
+    x: Tensor, bias: Tensor, plan: Plan, reset: Tensor | None = None, *, owned: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return spikes `[T, *plan.shape]` (pooled) and R after the last step (no gradient).
 
     x `[T or T + 2, N]`, bias `[C]`; `reset`: R at the first step (zero when None; no gradient).
+    `owned`: nobody else needs the numbers in x, nor does autograd. Without pooling the membrane
+    then takes their place, and without a graph the spikes take the membrane's.
     """
     rows = x.reshape(len(x), -1).contiguous()
-    spikes, _, _, after = _Fire.apply(rows, bias, reset, plan)  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled():
+        spikes, _, _, after = _Fire.apply(rows, bias, reset, plan, owned)  # type: ignore[no-untyped-call]
+    else:
+        spikes, _, _, after = _run(rows, bias, reset, plan, owned, graph=False)
     return spikes.view(plan.steps, *plan.shape), after
+
+
+def _run(
+    x: Tensor, bias: Tensor, reset: Tensor | None, plan: Plan, owned: bool, *, graph: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Forward: return spikes, membrane, places of the largest, and R after the last step.
+
+    Without a `graph` there may be no membrane of its own to return.
+    """
+    strips = strip_table(plan)
+    fires, gives = _columns(strips)
+    reuse = owned and plan.mode == kernels.NO_POOL  # a row of x is read before its U is written
+    membrane = _same_memory(x[: plan.steps]) if reuse else room(x, plan.steps, fires)
+    spikes = membrane if reuse and not graph else room(x, plan.steps, gives)
+    places = plan.steps if plan.mode == kernels.MAX_BEFORE else 0
+    index = torch.empty(places, fires, dtype=torch.uint8)
+    after = x.new_zeros(fires) if reset is None else reset.clone()
+    arrays = (x, bias, _response(plan, x), after, spikes, membrane, index)
+    _over_strips(kernels.run, strips, arrays, plan, x)
+    return spikes, membrane, index, after
+
+
+def _same_memory(x: Tensor) -> Tensor:
+    """Return a tensor over the memory of `x` that autograd takes for a new one."""
+    return torch.from_numpy(x.detach().numpy())
 
 
 class _Fire(Function):
@@ -97,21 +130,13 @@ class _Fire(Function):
 
     @staticmethod
     def forward(
-        x: Tensor, bias: Tensor, reset: Tensor | None, plan: Plan
+        x: Tensor, bias: Tensor, reset: Tensor | None, plan: Plan, owned: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        strips = strip_table(plan)
-        fires, gives = _columns(strips)
-        spikes, membrane = x.new_empty(plan.steps, gives), x.new_empty(plan.steps, fires)
-        places = plan.steps if plan.mode == kernels.MAX_BEFORE else 0
-        index = torch.empty(places, fires, dtype=torch.uint8)
-        after = x.new_zeros(fires) if reset is None else reset.clone()
-        arrays = (x, bias, _response(plan, x), after, spikes, membrane, index)
-        _over_strips(kernels.run, strips, arrays, plan, x)
-        return spikes, membrane, index, after
+        return _run(x, bias, reset, plan, owned, graph=True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, bias, _, ctx.plan = inputs
+        x, bias, _, ctx.plan, _ = inputs
         _, membrane, index, after = output
         ctx.mark_non_differentiable(index, after)
         ctx.set_materialize_grads(False)
@@ -121,14 +146,14 @@ class _Fire(Function):
     @staticmethod
     def backward(
         ctx: Any, grad: Tensor | None, extra: Tensor | None, *_: None
-    ) -> tuple[Tensor, Tensor, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         membrane, index = ctx.saved_tensors
         if grad is None:
             grad = membrane.new_zeros(ctx.plan.steps, _columns(strip_table(ctx.plan))[1])
         for_x, for_bias = _FireBackward.apply(  # type: ignore[no-untyped-call]
             grad, extra, membrane, index, ctx.rows, ctx.units, ctx.plan
         )
-        return for_x, for_bias, None, None
+        return for_x, for_bias, None, None, None
 
 
 class _FireBackward(Function):
@@ -141,8 +166,9 @@ class _FireBackward(Function):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         b, h, w, c = plan.image
         covered = h % plan.pool == 0 and w % plan.pool == 0
-        make = membrane.new_empty if covered else membrane.new_zeros  # a border no window covers
-        out = make(rows, b * h * w * c)
+        out = room(membrane, rows, b * h * w * c)
+        if not covered:  # a border that is in no window
+            out.zero_()
         strips = strip_table(plan)
         threads = _threads(strips, plan)
         for_bias = membrane.new_zeros(threads, units)
@@ -166,7 +192,7 @@ class _FireBackward(Function):
             )
         grad, membrane, index = ctx.saved_tensors
         plan: Plan = ctx.plan
-        for_grad, for_membrane = torch.empty_like(grad), torch.empty_like(membrane)
+        for_grad, for_membrane = room(grad, *grad.shape), room(membrane, *membrane.shape)
         response = _response(plan, membrane)
         arrays = (for_x, for_bias, grad, membrane, index, response, for_grad, for_membrane)
         contiguous = tuple(a.contiguous() for a in arrays)

@@ -129,7 +129,7 @@ def layer_spikes(
         not traced,
         state.elapsed if state else 0,
     )
-    s, after = fused.fire(y, bias, plan, reset)
+    s, after = fused.fire(y, bias, plan, reset, owned=True)  # the weights keep no output
     return s if layer.kernel else s.flatten(2), after
 
 

@@ -5,7 +5,7 @@ Parameters are `layer<i>.weight`, `layer<i>.bias`, `readout.weight`, `readout.bi
 anywhere: after a burn-in it is a list that goes in and comes out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,6 +26,7 @@ from spikeshot.snn.layer import (
     with_state,
 )
 from spikeshot.snn.neuron import filter_matrix
+from spikeshot.snn.room import room
 
 Readout = Literal["last", "mean", "count"]
 Engine = Literal["auto", "oracle"]
@@ -122,35 +123,40 @@ def forward_prepared(network: Network, params: Params, prepared: Tensor) -> Tens
         from spikeshot.snn.oracle import forward_stepwise  # it needs this module's types
 
         return forward_stepwise(network, params, prepared)
-    return _forward(network, params, prepared)[0]
+    return _forward(network, params, prepared)
 
 
 def forward_recorded(
     network: Network, params: Params, frames: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Return logits and the spikes of every layer after the burn-in, each `[T, B, ...]`."""
-    return _forward(network, params, prepare(replace(network, engine="auto"), frames))
+    record: list[Tensor] = []
+    x = prepare(replace(network, engine="auto"), frames)
+    return _forward(network, params, x, record.append), record
 
 
-def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return logits and every layer's spikes for the first layer's input trace `[T, B, ...]`."""
+def _forward(
+    network: Network, params: Params, x: Tensor, see: Callable[[Tensor], None] | None = None
+) -> Tensor:
+    """Return logits for the first layer's input trace `[T, B, ...]`; `see` sees all spikes."""
     state = None
     if network.burn_in:
         with torch.no_grad():
             state = run_burn_in(network, params, x[: network.burn_in])
         x = x[network.burn_in :]
-    record = []
     for i, layer in enumerate(network.layers):
         before = state[i] if state else None
         weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
         x, _ = layer_spikes(layer, network.style, weight, bias, x, before, traced=i == 0)
-        record.append(x)
-    return read_out(network, params, x, state[-1] if state else None), record
+        if see:  # else nothing holds them but what still needs them
+            see(x)
+    return read_out(network, params, x, state[-1] if state else None)
 
 
 def to_input(network: Network, frames: Tensor) -> Tensor:
     """Return frames `[T, B, C, H, W]` as scaled activity `[T, B, H, W, C]`."""
-    x = frames.permute(0, 1, 3, 4, 2).clone(memory_format=torch.contiguous_format)
+    channels_last = frames.permute(0, 1, 3, 4, 2)
+    x = room(frames, *channels_last.shape).copy_(channels_last)
     return x if network.input_gain == 1 else x.mul_(network.input_gain)
 
 

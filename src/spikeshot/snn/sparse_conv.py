@@ -13,6 +13,7 @@ that chooses; its bits, empty for dense, go with x through all derivatives.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.grad import conv2d_weight
 
+from spikeshot.snn.room import room
 from spikeshot.snn.workers import share_out, threads_for
 
 DENSEST = 0.4  # share of ones up to which lists of spikes are faster, for every layer measured
 FEWEST = 1 << 24  # products below which nothing but calls would be saved
+BLOCK = 1 << 19  # numbers of an input gradient that are made at once: they stay in the cache
 WORTH_A_THREAD = 1 << 22  # products per thread below which waking one costs more than it saves
 LANES = 16  # units per vector: one register of AVX-512, two of AVX2, four of NEON
 TAPS = (2, 3, 4, 5)  # row lengths of the weight gradient that kernels are compiled for
@@ -66,8 +69,12 @@ def _convolution(x: Tensor, weight: Tensor, bits: Tensor | None, shape: Geometry
 
 
 def convolve_spikes(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-    """Return the convolution of spikes `x` of which `pack` made `bits` (not empty)."""
-    return _convolution(x, weight, bits, shape)
+    """Return the convolution of spikes `x` of which `pack` made `bits` (not empty).
+
+    The graph keeps the bits and not x, which takes 32 times the memory in float32.
+    """
+    out: Tensor = _convolution(_StandIn.apply(x), weight, bits, shape)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
@@ -78,6 +85,22 @@ def _weight_gradient(x: Tensor, grad: Tensor, bits: Tensor, shape: Geometry) -> 
 def _input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     out: Tensor = _InputGradient.apply(grad, weight, shape)  # type: ignore[no-untyped-call]
     return out
+
+
+class _StandIn(Function):
+    """A tensor in the place of x that takes no memory: its gradients are those of x."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.new_full((), float("nan")).expand(x.shape)  # who used it would not go unnoticed
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
 
 
 class _Convolution(Function):
@@ -212,7 +235,7 @@ def _sparse_forward(bits: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
     height, breadth = (
         (m + 2 * shape.padding - size) // shape.stride + 1 for m in (shape.height, shape.width)
     )
-    out = weight.new_empty(len(bits), height, breadth, units)
+    out = room(weight, len(bits), height, breadth, units)
     views = bits.numpy(), rows.numpy(), out.detach().numpy()
     block = max(8, 2048 // (shape.height * shape.width))  # images whose sums stay in the cache
 
@@ -253,7 +276,7 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
     So one convolution of stride 1 over `grad` gives all phases as channels, to be shuffled into
     place: 1.2 to 2 times as fast as a transposed convolution, where it is large.
     """
-    units, channels, size, _ = weight.shape
+    _, channels, size, _ = weight.shape
     taps, stride, padding = shape.taps, shape.stride, shape.padding
     reach = [m - 1 + padding for m in (shape.height, shape.width)]
     if stride == 1 or grad.numel() * channels * size**2 < FEWEST:
@@ -262,23 +285,41 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
             for r, m in zip(reach, grad.shape[1:3], strict=True)
         ]
         return _last(F.conv_transpose2d(_images(grad), weight, None, stride, padding, left))
+    phases = _phases(weight, taps, stride)
+    before = taps - 1 - padding // stride
+    beyond = [
+        max(0, r // stride + 1 - m - before) for r, m in zip(reach, grad.shape[1:3], strict=True)
+    ]
+    out = room(grad, len(grad), shape.height, shape.width, channels)
+    block = max(1, BLOCK // (shape.height * shape.width * channels))
+    for part, some in zip(torch.split(out, block), torch.split(grad, block), strict=True):
+        images = (
+            F.pad(_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(some)
+        )
+        y = _last(F.conv2d(images, phases, padding=before))
+        phased = y.reshape(*y.shape[:3], stride, stride, channels)
+        _shuffle(phased, part, padding % stride)
+    return out
+
+
+def _phases(weight: Tensor, taps: int, stride: int) -> Tensor:
+    """Return the kernel `[phases * C, units, taps, taps]` of the input gradient's phases."""
+    units, channels, size, _ = weight.shape
     padded = F.pad(weight, [0, taps * stride - size] * 2)
     order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
     order = order.permute(1, 3, 0, 2).flatten()  # (phases, taps) of each axis, taps mirrored
     rows = padded.permute(2, 3, 1, 0).reshape(len(order), channels, units)[order]
     phases = rows.view(stride**2, taps**2, channels, units).permute(0, 2, 3, 1)
-    phases = phases.reshape(stride**2 * channels, units, taps, taps)
-    before = taps - 1 - padding // stride
-    beyond = [
-        max(0, r // stride + 1 - m - before) for r, m in zip(reach, grad.shape[1:3], strict=True)
-    ]
-    images = F.pad(_images(grad), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(grad)
-    y = _last(F.conv2d(images, phases, padding=before))
-    n, h, w, _ = y.shape
-    y = y.reshape(n, h, w, stride, stride, channels).transpose(2, 3)
-    y = y.reshape(n, h * stride, w * stride, channels)
-    skip = padding % stride
-    return y[:, skip : skip + shape.height, skip : skip + shape.width]
+    return phases.reshape(stride**2 * channels, units, taps, taps)
+
+
+def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:
+    """Fill `out` `[n, H, W, C]` with the pixels of `phases` `[n, h, w, s, s, C]` from `skip` on."""
+    stride = phases.shape[3]
+    for i, j in product(range(stride), repeat=2):
+        to = out[:, (i - skip) % stride :: stride, (j - skip) % stride :: stride]
+        y, x = int(i < skip), int(j < skip)
+        to.copy_(phases[:, y : y + to.shape[1], x : x + to.shape[2], i, j])
 
 
 def _images(x: Tensor) -> Tensor:
