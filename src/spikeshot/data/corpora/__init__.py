@@ -15,6 +15,7 @@ from spikeshot.data.corpora.omniglot import load_omniglot
 from spikeshot.data.corpora.signs import load_signs
 from spikeshot.data.corpora.strokes import load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
+from spikeshot.data.corpora.untimed import load_untimed
 from spikeshot.data.layouts.asl_dvs import list_asl_dvs
 from spikeshot.data.layouts.folder import list_folder
 from spikeshot.data.layouts.n_omniglot import list_n_omniglot
@@ -78,6 +79,14 @@ CORPORA = {
             True,
             load_omniglot_strokes,
             facts.OMNIGLOT_STROKES,
+            turns=True,
+        ),
+        Corpus(
+            "omniglot-untimed",
+            "more of Omniglot's strokes, with made-up times, to meta-train on",
+            True,
+            load_untimed,
+            facts.OMNIGLOT_UNTIMED,
             turns=True,
         ),
         Corpus(
