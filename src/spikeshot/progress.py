@@ -68,6 +68,7 @@ class RichListener:
     def on_packing(self, done: int, total: int) -> None:
         """Recordings are packed."""
         if done == 1:
+            self.total = total
             self._begin("packing recordings", total, 0)
         self.done += 1
         self._advance("")
