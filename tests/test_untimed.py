@@ -190,7 +190,7 @@ def test_an_array_that_expands_by_too_much_is_not_expanded(tmp_path, monkeypatch
 
 
 def test_missing_files_are_named_with_whence_and_how_to_do_without(tmp_path, folder):
-    with pytest.raises(DataError, match=r"no such file. .*hardmaru/sketch-rnn-.*share=0"):
+    with pytest.raises(DataError, match=r"no such file. .*hardmaru/sketch-rnn-.*simulated={}"):
         load_corpus("omniglot-untimed", Request(tmp_path))
     np.savez(tmp_path / FILE, **untimed_arrays(ALL))
     with pytest.raises(DataError, match=r"images_background.zip from .*brendenlake"):

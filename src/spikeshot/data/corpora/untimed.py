@@ -51,8 +51,8 @@ _NAME = re.compile(r"([^/]+)/(character\d+)/\d+_(\d+)")
 _SOURCE = (
     f"{FILE} is expected beside images_background.zip, in the folder of --data. Its strokes come "
     "from github.com/hardmaru/sketch-rnn-datasets (omniglot/omniglot.npz), its labels are this "
-    "project's data. To meta-train without it: --set data.simulated.share=0 --set "
-    "data.simulated.mix=0."
+    "project's data. To meta-train without it: --set "
+    "data.simulated={}."
 )
 
 
