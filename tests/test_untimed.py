@@ -235,8 +235,8 @@ def test_nothing_of_an_alphabet_held_out_is_among_the_simulated(folder, cache):
     assert shown <= source.split.origins["train"]
     assert {o.split("/")[0] for o in shown} == {"Latin", *MORE}
     source.split.require_disjoint()
-    for name, members in space.members.items():
-        labels = {source.simulated.labels[i] for i in members}
+    for name in space.classes:
+        labels = {source.simulated.labels[i] for i in space.members[name]}
         assert {source.simulated.classes[k] for k in labels} == {name}
     contents = {source.simulated[i].tobytes() for i in range(len(source.simulated))}
     contents |= {source.training[i].tobytes() for i in range(len(source.training))}
