@@ -77,7 +77,8 @@ class Recordings:
     @cached_property
     def _starts(self) -> list[int]:
         """Where in `offsets` each array begins."""
-        return offsets_of([len(array) for array in self._arrays])[:-1].tolist()
+        starts: list[int] = offsets_of([len(array) for array in self._arrays])[:-1].tolist()
+        return starts
 
     def before(self, t_us: int) -> "Recordings":
         """Return the same recordings, each without its events at `t_us` microseconds or later."""
