@@ -7,6 +7,7 @@ from PIL import Image
 
 SIDE = 105  # pixels of a drawing of Omniglot
 
+MORE = {"Braille": 3, "Greek": 3}  # alphabets that have no timed strokes here
 ALPHABETS = {"Balinese": 3, "Latin": 4, "Tagalog": 3}  # one of each split; number of characters
 DRAWERS = 4
 
@@ -21,6 +22,32 @@ def drawing(alphabet, character, drawer):
     return ink
 
 
+def untimed_rows(alphabet, character, drawer):
+    """Return the two lines of `drawing` as rows (dx, dy, lifted after), five times as large."""
+    ink = drawing(alphabet, character, drawer)
+    y = np.flatnonzero(ink[:, 15:85].all(axis=1))[0]
+    x = np.flatnonzero(ink[20 : 20 + 10 * character].all(axis=0))[0]
+    points = [(15, y), (50, y), (85, y), (x, 20), (x, 20 + 10 * character)]
+    steps = 5 * np.diff([points[0], *points], axis=0)
+    return np.column_stack([steps, [0, 0, 1, 0, 1]]).astype(np.int16)
+
+
+def untimed_arrays(alphabets):
+    """Return the arrays of a `strokes_background_matched.npz` of some alphabets."""
+    drawn = [
+        (drawing_name(a, c, d).removesuffix(".png").split("/", 1)[1], untimed_rows(a, c, d))
+        for a, n in alphabets.items()
+        for c in range(1, n + 1)
+        for d in range(1, DRAWERS + 1)
+    ]
+    return {
+        "stroke3": np.concatenate([rows for _, rows in drawn]),
+        "offsets": np.cumsum([0, *(len(rows) for _, rows in drawn)]),
+        "image": np.array([name for name, _ in drawn]),
+        "score": np.ones(len(drawn), np.float32),
+    }
+
+
 def png(image):
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
@@ -28,15 +55,15 @@ def png(image):
 
 
 def drawing_name(alphabet, character, drawer, top="images_background"):
-    number = 100 * sorted(ALPHABETS).index(alphabet) + character
+    number = 100 * [*ALPHABETS, *MORE].index(alphabet) + character
     return f"{top}/{alphabet}/character{character:02d}/{number:04d}_{drawer:02d}.png"
 
 
-def omniglot_files():
+def omniglot_files(alphabets=None):
     """Return {published name: PNG}, one bit a pixel, ink 0, as published."""
     return {
         drawing_name(a, c, d): png(~drawing(a, c, d))
-        for a, n in ALPHABETS.items()
+        for a, n in (alphabets or ALPHABETS).items()
         for c in range(1, n + 1)
         for d in range(1, DRAWERS + 1)
     }

@@ -266,9 +266,42 @@ def test_joined_recordings_are_the_first_and_then_the_second():
     assert both.origins == ("1", "2", "3", "4")
     for i in range(4):
         np.testing.assert_array_equal(both[i], (a, b)[i // 2][i % 2])
+    assert np.shares_memory(both[0], a.events)  # views: nothing is copied
+    assert np.shares_memory(both[3], b.events)
+
+
+def test_frames_of_joined_recordings_are_those_of_their_parts():
+    rng = np.random.default_rng(0)
+    a, b, c = (
+        gather_recordings(
+            [
+                events_of(sorted([(0, 1, int(t), 1) for t in rng.integers(0, 5_000, n)]))
+                for n in (3, 1, 7)
+            ],
+            [0, 1, 0],
+            ("a", "b"),
+            ["1", "2", "3"],
+            SENSOR,
+        )
+        for _ in range(3)
+    )
+    parts = (a, b, c.subset(np.array([2, 0])))
+    for early in (False, True):
+        cut = [p.before(2_000) if early else p for p in parts]
+        both = join(cut[0], join(cut[1], cut[2]))
+        order = np.array([7, 0, 4, 1, 5, 6, 2, 3])
+        spec = FrameSpec(bins=5, dt_us=1_000)
+        whole = np.concatenate([bin_recordings(p, range(len(p)), spec) for p in cut], axis=1)
+        np.testing.assert_array_equal(bin_recordings(both, order, spec), whole[:, order])
+
+
+def test_recordings_that_end_at_other_times_do_not_join():
+    a = gather_recordings([], [], ("a",), [], SENSOR)
+    with pytest.raises(DataError, match="recordings of ends None and 5; expected the same"):
+        join(a, a.before(5))
 
 
 def test_recordings_of_other_sensors_do_not_join():
     a, b = (gather_recordings([], [], ("a",), [], sensor) for sensor in (SENSOR, (34, 34)))
-    with pytest.raises(DataError, match="expected the same sensor"):
+    with pytest.raises(DataError, match=r"of sensors .* expected the same"):
         join(a, b)

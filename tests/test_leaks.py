@@ -11,7 +11,13 @@ import pytest
 
 from fakes import fake_files, write_folder, write_zip
 from leaks import check_episodes, check_halves, check_splits
-from made_corpora import omniglot_files, strokes_files, write_signs
+from made_corpora import (
+    ALPHABETS,
+    omniglot_files,
+    strokes_files,
+    untimed_arrays,
+    write_signs,
+)
 from made_files import columns, made_events, mat_file, npz_file, pickled_file
 from spikeshot.assemble import load_source, task_space
 from spikeshot.config import load_config
@@ -48,6 +54,12 @@ def tiny_omniglot(folder, patch):
 
 def tiny_strokes(folder, patch):
     return write_zip(folder / "strokes_background_small1.zip", strokes_files())
+
+
+def tiny_untimed(folder, patch):
+    np.savez(folder / "strokes_background_matched.npz", **untimed_arrays(ALPHABETS))
+    write_zip(folder / "images_background.zip", omniglot_files())
+    return folder
 
 
 def tiny_signs(folder, patch):
@@ -91,6 +103,7 @@ EXAMPLES = {
     "nmnist": (tiny_nmnist, (SINGLE, DOUBLE)),
     "omniglot": (tiny_omniglot, (SINGLE,)),
     "omniglot-strokes": (tiny_strokes, (SINGLE,)),
+    "omniglot-untimed": (tiny_untimed, (SINGLE,)),
     "signs": (tiny_signs, (SINGLE, DOUBLE)),
     "asl-dvs": (tiny_asl_dvs, (DOUBLE,)),
     "n-omniglot": (tiny_n_omniglot, (SINGLE,)),

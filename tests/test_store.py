@@ -17,7 +17,7 @@ from spikeshot.data import packs, store
 from spikeshot.data.events import make_events
 from spikeshot.data.frames import FrameSpec, bin_events
 from spikeshot.data.packs import collection_of, open_pack, pack, verify_pack
-from spikeshot.data.recordings import gather_recordings
+from spikeshot.data.recordings import gather_recordings, join
 from spikeshot.data.samples import Collection, Sample
 from spikeshot.data.store import fingerprint, pack_folder, packed
 from spikeshot.errors import DataError
@@ -98,9 +98,13 @@ def test_progress_is_told(folder):
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.data())
 def test_views_of_views_are_the_recordings_themselves(rows, data):
-    """`before` and `subset` in any order, against lists."""
+    """`before` and `subset` in any order, of one array and of several, against lists."""
     recordings = gathered()
     lists = [recordings[i].tolist() for i in range(3)]
+    if data.draw(st.booleans()):
+        part = recordings.subset(np.array([2, 1]))
+        recordings = join(join(part, recordings), part)
+        lists = [lists[i] for i in (2, 1, 0, 1, 2, 2, 1)]
     for row in rows:
         if data.draw(st.booleans()):
             t_us = data.draw(st.integers(0, 320_000))
@@ -110,8 +114,9 @@ def test_views_of_views_are_the_recordings_themselves(rows, data):
             pick = [row % len(lists), 0]
             recordings, lists = recordings.subset(np.array(pick)), [lists[i] for i in pick]
     assert [recordings[i].tolist() for i in range(len(lists))] == lists
-    for (start, stop), events in zip(recordings.spans(np.arange(len(lists))), lists, strict=True):
-        assert recordings.events[start:stop].tolist() == events
+    events, lengths = recordings.gather(np.arange(len(lists)))
+    assert events.tolist() == [event for events in lists for event in events]
+    assert lengths.tolist() == [len(events) for events in lists]
     copy = gather_recordings(
         [recordings[i] for i in range(len(lists)) if lists[i]],
         [label for label, e in zip(recordings.labels, lists, strict=True) if e],

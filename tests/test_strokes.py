@@ -18,10 +18,11 @@ from spikeshot.data.corpora.strokes import (
     Writing,
     parse_strokes,
     read_strokes,
-    record_writing,
+    show_writing,
     turn_strokes,
 )
 from spikeshot.data.pen import SCREEN_CAMERA, Pen, write
+from spikeshot.data.recordings import gather_recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import ConfigError, DataError
 
@@ -38,6 +39,18 @@ def line(a, b, ms, at_ms=0, n=30):
     """Return one straight stroke from a to b in `ms` milliseconds, as `write` takes it."""
     share = np.linspace(0, 1, n)[:, None]
     return np.hstack([np.array(a) + share * (np.array(b) - a), (at_ms + share * ms) * 1_000])
+
+
+def record_writing(writing, seed):
+    """Return the recordings of drawings, made now."""
+    shown = show_writing(writing, seed)
+    return gather_recordings(
+        [sample.read() for sample in shown.samples],
+        [shown.classes.index(sample.label) for sample in shown.samples],
+        shown.classes,
+        [sample.origin for sample in shown.samples],
+        shown.sensor_size,
+    )
 
 
 def drawn(*strokes, camera=QUIET, pen=None, **more):
@@ -292,7 +305,8 @@ def test_a_recording_depends_on_its_strokes_seed_and_name_alone(folder):
 
 def test_a_run_s_splits_share_no_class_and_no_drawing(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path))
-    config = load_config("omniglot-strokes-fast", ["task.queries=2", "task.ways=3"])
+    overrides = ["task.queries=2", "task.ways=3", "data.simulated={}"]
+    config = load_config("omniglot-strokes-fast", overrides)
     source = load_source(config, folder)
     seen = {}
     for s in SPLITS:

@@ -1,6 +1,6 @@
 """Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,12 @@ from spikeshot.data.class_splits import split_classes
 from spikeshot.data.corpora import READING, Request, get_corpus, load_corpus
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.data.frames import FrameSpec
+from spikeshot.data.packs import Progress
 from spikeshot.data.pairs import parts_of
 from spikeshot.data.recordings import Recordings, join
 from spikeshot.data.splits import (
     MetaSplit,
+    free_classes,
     indices_by_class,
     origins_by_class,
     split_origins,
@@ -40,12 +42,14 @@ INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never on
 class Source:
     """The recordings of a run, simulated ones for pre-training if any, and the meta-split.
 
-    `turned`: recordings of turned classes, of those of meta-training only and for it only.
+    `simulated_classes`: those that meta-training draws from the simulated ones. `turned`:
+    recordings of turned classes, of those of meta-training only and for it only.
     """
 
     recordings: Recordings
     split: MetaSplit
     simulated: Recordings | None = None
+    simulated_classes: tuple[str, ...] = ()
     turned: Recordings | None = None
 
     @property
@@ -72,15 +76,21 @@ def augmentation(config: Config) -> Augmentation:
 
 
 def load_recordings(
-    config: Config, corpus: str, path: Path | None, *, turned: frozenset[str] = frozenset()
+    config: Config,
+    corpus: str,
+    path: Path | None,
+    *,
+    turned: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
 ) -> Recordings:
     """Return the recordings of `corpus` (in a run: `config.data.corpus`), or of classes `turned`.
 
-    The latter are the classes of these names as they are when turned by right angles.
+    The latter are the classes of these names as they are when turned by right angles. `progress`
+    hears of packing.
     """
     d = config.data
     until_us = None if d.stretch else frame_spec(config).end_us + augmentation(config).reach_us
-    request = Request(path, config.seed, until_us, turned)
+    request = Request(path, config.seed, until_us, turned, progress=progress)
     if corpus == d.corpus:  # what `digits` for pre-training does not heed
         request = replace(request, **{key: getattr(d, key) for key in READING})
     recordings = load_corpus(corpus, request)
@@ -89,10 +99,11 @@ def load_recordings(
     return recordings
 
 
-def load_source(config: Config, path: Path | None) -> Source:
-    """Load the recordings of a new run and split them."""
+def load_source(config: Config, path: Path | None, progress: Progress | None = None) -> Source:
+    """Load the recordings of a new run and split them; `progress` hears of packing."""
     d = config.data
-    recordings = load_recordings(config, d.corpus, path)
+    load = partial(load_recordings, config, progress=progress)
+    recordings = load(d.corpus, path)
     classes = split_classes(
         d.split, d.corpus, recordings.classes, d.classes, d.class_fractions, config.seed
     )
@@ -104,11 +115,55 @@ def load_source(config: Config, path: Path | None) -> Source:
     split.require_disjoint()
     turned = None
     if d.turns:
-        turned = load_recordings(config, d.corpus, path, turned=frozenset(classes["train"]))
-    if not d.simulated.share:
-        return Source(recordings, split, turned=turned)
-    simulated = _from_image(load_recordings(config, "digits", None), d.simulated.first_image)
-    return Source(recordings, split.with_training(simulated.origins), simulated, turned)
+        turned = load(d.corpus, path, turned=frozenset(classes["train"]))
+    source = Source(recordings, split, turned=turned)
+    return _with_simulated(config, source, path, load) if _simulates(config) else source
+
+
+def _simulates(config: Config) -> bool:
+    return bool(config.data.simulated.share or config.data.simulated.mix)
+
+
+def is_simulated(config: Config, index: int) -> bool:
+    """Return whether training task `index` is one of simulated recordings."""
+    s, t = config.data.simulated, config.train
+    if index // t.meta_batch < s.share * t.iterations:
+        return True
+    return bool(s.mix) and np.random.default_rng([config.seed, index, _MIX]).random() < s.mix
+
+
+_MIX = 0x51B  # sets this random stream apart from those of `data/episodes.py`
+
+
+def _with_simulated(
+    config: Config, source: Source, path: Path | None, load: Callable[..., Recordings]
+) -> Source:
+    """Return the source with simulated recordings, none of a class or origin that is held out."""
+    s, split = config.data.simulated, source.split
+    corpus = get_corpus(s.corpus)
+    simulated: Recordings = load(s.corpus, path if corpus.needs_path else None)
+    if not corpus.needs_path:
+        simulated = _from_image(simulated, s.first_image)
+    if simulated.sensor_size != source.recordings.sensor_size:
+        raise ConfigError(
+            f"data.simulated.corpus is {s.corpus!r}, of {simulated.sensor_size} pixels, but corpus "
+            f"{config.data.corpus!r} has {source.recordings.sensor_size}; expected the same. Take "
+            "another, or set data.simulated.share=0 and data.simulated.mix=0."
+        )
+    if config.data.classes == "double":  # pairs: as real ones, of parts that may be simulated
+        split = split.with_training(simulated.origins)
+        classes = split.classes["train"]
+        return replace(source, split=split, simulated=simulated, simulated_classes=classes)
+    names = free_classes(simulated, split, config.task.shots + config.task.queries)
+    mine = np.array([i for i, name in enumerate(simulated.classes) if name in names], np.int64)
+    simulated = simulated.subset(np.flatnonzero(np.isin(simulated.labels, mine)))
+    split = split.with_training(simulated.origins)
+    if config.data.turns and corpus.turns:
+        turned: Recordings = load(s.corpus, path, turned=names)
+        simulated = join(simulated, turned)
+        names = names.union(turned.classes)
+    classes = tuple(sorted(names))
+    return replace(source, split=split, simulated=simulated, simulated_classes=classes)
 
 
 def _from_image(recordings: Recordings, first: int) -> Recordings:
@@ -131,16 +186,19 @@ def task_space(
     overlap: float = 0.0,
     task: Task | None = None,
     turned: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
 ) -> TaskSpace:
     """Return the task space of meta-split `name`; `task` defaults to the configuration's.
 
     `augment`: with the configuration's augmentation; `overlap`: share of tasks whose classes share
-    parts; `turned`: further classes. They are for training; evaluation leaves them out.
+    parts; `turned`: further classes; `classes`: other ones than the split's. They are for training;
+    evaluation leaves them out.
     """
+    names = split.classes[name] if classes is None else classes
     t = config.task
     return TaskSpace(
         recordings,
-        {c: _parts(config, c) for c in (*split.classes[name], *turned)},
+        {c: _parts(config, c) for c in (*names, *turned)},
         indices_by_class(recordings, split, name),
         split=name,
         seed=config.seed,

@@ -64,14 +64,17 @@ class AugmentConfig(_Section):
 
 
 class SimulatedConfig(_Section):
-    """Meta-training on simulated recordings before real ones.
+    """Meta-training on simulated recordings before real ones, and among them.
 
-    `share`: first part of the iterations whose episodes are simulated; `first_image`: MNIST
-    training images below this number are left out, so that they can never be those of a real
-    validation or test recording.
+    `corpus`: whose recordings; one that reads data reads the same `--data` as the run. `share`:
+    first part of the iterations whose episodes are simulated; `mix`: share of the later episodes
+    that are, too. `first_image`: MNIST training images below this number are left out, so that they
+    can never be those of a real validation or test recording.
     """
 
+    corpus: str = "digits"
     share: float = Field(0.0, ge=0, le=1)
+    mix: float = Field(0.0, ge=0, le=1)
     first_image: int = Field(1, ge=1)
 
 

@@ -85,7 +85,7 @@ def train(
             data = data or (Path(recorded) if recorded else None)
         else:
             RunFolder.require_new(out)
-        source = load_source(config, data)
+        source = load_source(config, data, listener.on_packing)
         if existing:
             source = _same_source(existing, source)
         spaces = _task_spaces(config, source)
@@ -127,7 +127,13 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
     spaces = {"train": train, "val": val}
     if source.simulated:
         spaces["simulated"] = task_space(
-            config, source.simulated, split, "train", augment=True, overlap=overlap
+            config,
+            source.simulated,
+            split,
+            "train",
+            augment=True,
+            overlap=overlap,
+            classes=source.simulated_classes,
         )
     task_space(config, source.recordings, source.split, "test")  # fails now rather than at the end
     return spaces

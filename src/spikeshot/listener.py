@@ -12,6 +12,10 @@ from spikeshot.study.evaluate import Evaluation
 class Listener(Protocol):
     """Hears what a job does."""
 
+    def on_packing(self, done: int, total: int) -> None:
+        """Recordings are packed, before training: `done` of `total` so far."""
+        ...
+
     def on_start(self, config: Config, iteration: int, recordings: int) -> None:
         """Training begins at `iteration`."""
         ...
@@ -39,6 +43,9 @@ class Listener(Protocol):
 
 class Silent:
     """The listener that says nothing."""
+
+    def on_packing(self, done: int, total: int) -> None:
+        """Nothing."""
 
     def on_start(self, config: Config, iteration: int, recordings: int) -> None:
         """Nothing."""

@@ -65,6 +65,14 @@ class RichListener:
     ) -> None:
         self.progress.stop()
 
+    def on_packing(self, done: int, total: int) -> None:
+        """Recordings are packed."""
+        if done == 1:
+            self.total = total
+            self._begin("packing recordings", total, 0)
+        self.done += 1
+        self._advance("")
+
     def on_start(self, config: Config, iteration: int, recordings: int) -> None:
         """Training begins."""
         self.meta_batch, self.total = config.train.meta_batch, config.train.iterations

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 import spikeshot
-from spikeshot.assemble import build_outer_loop, pose, start_state
+from spikeshot.assemble import build_outer_loop, is_simulated, pose, start_state
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
@@ -140,10 +140,8 @@ class Training:
         )
 
     def _task(self, index: int) -> Posed:
-        """Return training task `index`, simulated in the run's first part."""
-        limit = self.config.data.simulated.share * self.config.train.iterations
-        early = index // self.config.train.meta_batch < limit
-        space = self.spaces["simulated" if early else "train"]
+        """Return training task `index`, of simulated recordings or real."""
+        space = self.spaces["simulated" if is_simulated(self.config, index) else "train"]
         return pose(self.network, space.episode(index))
 
     def _iterate(self, made: Iterator[Posed]) -> StepReport:

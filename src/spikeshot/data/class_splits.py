@@ -26,6 +26,7 @@ OWN = {
     ("asl-dvs", "double"): "double_asl_dvs",
     ("omniglot", "single"): "omniglot",
     ("omniglot-strokes", "single"): "omniglot_strokes",
+    ("omniglot-untimed", "single"): "omniglot",
     ("n-omniglot", "single"): "omniglot_published",
 }
 """The split that `auto` takes, by (corpus, kind of classes); all others are split by fractions."""

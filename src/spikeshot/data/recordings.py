@@ -1,5 +1,6 @@
 """Recordings: the events of many samples in one array, with labels and origins."""
 
+import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +15,12 @@ from spikeshot.errors import DataError
 
 @dataclass(frozen=True)
 class Recordings:
-    """Labelled recordings of one sensor, as views of one array of events.
+    """Labelled recordings of one sensor, as views of one array of events, or of several.
 
-    The array is in memory or mapped from a pack (`store.py`); nothing of it is copied before it is
+    An array is in memory or mapped from a pack (`store.py`); nothing of it is copied before it is
     asked for. Recording `i` is `events[offsets[r]:offsets[r + 1]]` with `r = rows[i]` (None: all
-    rows, in their order), without its events at `until_us` microseconds or later.
+    rows, in their order), without its events at `until_us` microseconds or later. Where there is
+    `more`, the offsets go on through those arrays, one after another (`join`).
 
     `labels[i]` indexes `classes`. `origins[i]` names what was recorded (for N-MNIST the MNIST
     image, as `train/00001`): recordings of one origin always go to the same meta-split, so a
@@ -34,6 +36,7 @@ class Recordings:
     rows: NDArray[np.int64] | None = None  # [n]
     until_us: int | None = None
     known_digest: str | None = None  # of a pack: spares reading it all
+    more: tuple[Events, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,23 +44,41 @@ class Recordings:
     def __getitem__(self, index: int) -> Events:
         """Return the events of recording `index`: a view, of a pack a read-only one."""
         row = index if self.rows is None else self.rows[index]
-        events = self.events[self.offsets[row] : self.offsets[row + 1]]
+        events = self._slice(self.offsets[row], self.offsets[row + 1])
         if self.until_us is not None:
             events = events[: np.searchsorted(events["t"], self.until_us)]
         return events
 
-    def spans(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where recordings `indices` start and stop in `events`: `[k, 2]`."""
+    def gather(self, indices: NDArray[np.int64]) -> tuple[Events, NDArray[np.int64]]:
+        """Return the events of recordings `indices`, copied one after another, and how many each.
+
+        The second is `[k]`.
+        """
         rows = indices if self.rows is None else self.rows[indices]
         starts, stops = self.offsets[rows], self.offsets[rows + 1]
-        if self.until_us is not None:  # times never go back: halve all spans until they are cut
-            times, low = self.events["t"], starts
-            while (open_ := low < stops).any():
-                middle = np.where(open_, (low + stops) // 2, low)
-                late = times[np.minimum(middle, len(times) - 1)] >= self.until_us
-                stops = np.where(open_ & late, middle, stops)
-                low = np.where(open_ & ~late, middle + 1, low)
-        return np.stack([starts, stops], axis=1)
+        if self.until_us is not None:
+            for first, array in zip(self._starts, self._arrays, strict=True):
+                here = (first <= starts) & (starts < first + len(array))
+                cut = _cut(array["t"], starts[here] - first, stops[here] - first, self.until_us)
+                stops[here] = cut + first
+        parts = [self._slice(*span) for span in zip(starts.tolist(), stops.tolist(), strict=True)]
+        return np.concatenate([np.empty(0, EVENT_DTYPE), *parts]), stops - starts
+
+    def _slice(self, start: int, stop: int) -> Events:
+        """Return events `start` to `stop`, which are of one array."""
+        k = bisect.bisect_right(self._starts, start) - 1 if self.more else 0
+        return self._arrays[k][start - self._starts[k] : stop - self._starts[k]]
+
+    @cached_property
+    def _arrays(self) -> tuple[Events, ...]:
+        """The arrays; of a pack a plain view, which slices faster."""
+        return tuple(np.asarray(array) for array in (self.events, *self.more))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where in `offsets` each array begins."""
+        starts: list[int] = offsets_of([len(array) for array in self._arrays])[:-1].tolist()
+        return starts
 
     def before(self, t_us: int) -> "Recordings":
         """Return the same recordings, each without its events at `t_us` microseconds or later."""
@@ -85,26 +106,53 @@ class Recordings:
         return digest.end(self.labels, self.classes, self.origins, self.sensor_size)
 
 
-def join(first: Recordings, second: Recordings) -> Recordings:
-    """Return the recordings of both, copied: the first's, then the second's.
+def _cut(
+    times: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    until_us: int,
+) -> NDArray[np.int64]:
+    """Return where the spans stop that end before `until_us`, of times that never go back in one.
 
-    Classes of one name are one class. Raises `DataError` for recordings of different sensors.
+    All spans are halved at once until they are cut.
     """
-    if first.sensor_size != second.sensor_size:
-        raise DataError(
-            f"recordings of sensors of {first.sensor_size} and {second.sensor_size} pixels; "
-            "expected the same sensor. Use them in separate runs."
-        )
+    low = starts
+    while (open_ := low < stops).any():
+        middle = np.where(open_, (low + stops) // 2, low)
+        late = times[np.minimum(middle, len(times) - 1)] >= until_us
+        stops = np.where(open_ & late, middle, stops)
+        low = np.where(open_ & ~late, middle + 1, low)
+    return stops
+
+
+def join(first: Recordings, second: Recordings) -> Recordings:
+    """Return the recordings of both, the first's, then the second's: a view that copies no event.
+
+    Classes of one name are one class. Raises `DataError` for recordings of different sensors, or
+    that end at different times.
+    """
+    for what, one, other in (
+        ("sensors", first.sensor_size, second.sensor_size),
+        ("ends", first.until_us, second.until_us),
+    ):
+        if one != other:
+            raise DataError(
+                f"recordings of {what} {one} and {other}; expected the same. Use them in separate "
+                "runs."
+            )
     classes = tuple(dict.fromkeys((*first.classes, *second.classes)))
     places = np.array([classes.index(name) for name in second.classes], np.int64)
-    samples = [r[i] for r in (first, second) for i in range(len(r))]
+    rows = [np.arange(len(r.offsets) - 1) if r.rows is None else r.rows for r in (first, second)]
     return Recordings(
-        events=np.concatenate([np.empty(0, EVENT_DTYPE), *samples]),
-        offsets=offsets_of([len(sample) for sample in samples]),
+        events=first.events,
+        more=(*first.more, second.events, *second.more),
+        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
         labels=np.concatenate([first.labels, places[second.labels]]),
         classes=classes,
         origins=first.origins + second.origins,
         sensor_size=first.sensor_size,
+        rows=np.concatenate([rows[0], rows[1] + len(first.offsets) - 1]),
+        until_us=first.until_us,
     )
 
 

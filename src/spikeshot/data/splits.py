@@ -92,6 +92,31 @@ def origins_by_class(
     return parts
 
 
+def free_classes(recordings: Recordings, split: MetaSplit, least: int) -> frozenset[str]:
+    """Return the classes that meta-training may take from other recordings than the split's.
+
+    Left out are the held-out classes, those of their folders (with `Latin/character01` all of
+    `Latin`), those that an origin of validation or test is of, and those with less than `least`
+    recordings.
+    """
+    held = {name for s in ("val", "test") for name in split.classes[s]}
+    folders = {name.rsplit("/", 1)[0] for name in held if "/" in name}
+    origins = split.origins["val"] | split.origins["test"]
+    counts = np.bincount(recordings.labels, minlength=len(recordings.classes))
+    seen = {
+        recordings.classes[label]
+        for label, origin in zip(recordings.labels, recordings.origins, strict=True)
+        if origin in origins
+    }
+    return frozenset(
+        name
+        for name, count in zip(recordings.classes, counts.tolist(), strict=True)
+        if count >= least
+        and name not in held | seen
+        and not any(name.startswith(f"{folder}/") for folder in folders)
+    )
+
+
 def cuts(n: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
     """Return where `n` things, in order, are cut into train, val and test: two indices."""
     val, test = round(n * fractions[1]), round(n * fractions[2])

@@ -1,12 +1,13 @@
 """What a corpus is: a name, what is published of it, and how its recordings are had."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spikeshot.data.download import RemoteFile
+from spikeshot.data.packs import Progress
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.samples import Collection, Originals
 from spikeshot.data.store import fingerprint, packed
@@ -21,6 +22,7 @@ class Request:
     many microseconds are not needed (they may be left out); None: all are. `turned`: instead of all
     classes, these ones, each turned by one, two and three right angles (`data/turns.py`). The
     others are what files may not say (`READING`): the sensor's (width, height), and `ReadOptions`.
+    `progress` hears of the packing, where there is a pack to be made.
     """
 
     path: Path | None = None
@@ -31,6 +33,7 @@ class Request:
     time_unit: str = "us"
     columns: str | None = None
     sort: bool = False
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def reading(self) -> dict[str, Any]:
         """Return what is asked of the reading of files, by name: all that is not the default."""
@@ -38,7 +41,7 @@ class Request:
 
 
 READING = ("sensor_size", "time_unit", "columns", "sort")
-_DEFAULT = {field.name: field.default for field in fields(Request)}
+_DEFAULT = {f.name: f.default for f in fields(Request)}
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def layout_corpus(
 
     def load(request: Request) -> Recordings:
         assert request.path is not None  # load_corpus has checked
-        return pack_place(name, request.path, list_samples, reading=request.reading())
+        return pack_place(name, request.path, list_samples, request.progress, request.reading())
 
     return Corpus(name, about, True, load, facts, list_samples, takes=takes, crop=crop)
 

@@ -112,6 +112,17 @@ OMNIGLOT_STROKES = Facts(
     ),
 )
 
+OMNIGLOT_UNTIMED = Facts(
+    classes="959 characters of 30 alphabets",
+    size="16,447 drawings, 1 MB, beside 8 MB of images",
+    licence="MIT",
+    obtain="By hand: put strokes_background_matched.npz and images_background.zip into one folder "
+    "and give it with --data. The images are Omniglot's; the strokes are of "
+    "https://github.com/hardmaru/sketch-rnn-datasets (omniglot/omniglot.npz), and which image each "
+    "is of is this project's data, not published elsewhere.",
+    citation=f"{_LAKE}. Strokes: Ha, Eck: A neural representation of sketch drawings. ICLR 2018",
+)
+
 SIGNS = Facts(
     classes="10 hand signs; as pairs 100",
     size="2,062 photographs, 14 MB",

@@ -8,6 +8,7 @@ t in milliseconds), and `BREAK` after each stroke.
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from spikeshot.data.corpora.corpus import Request
 from spikeshot.data.corpora.omniglot import SIDE, number_labels
+from spikeshot.data.events import Events
 from spikeshot.data.published import Wanted, list_originals, read_files
-from spikeshot.data.recordings import Recordings, gather_recordings
-from spikeshot.data.samples import Originals
+from spikeshot.data.recordings import Recordings
+from spikeshot.data.samples import Collection, Originals, Sample
 from spikeshot.data.store import packed
 from spikeshot.data.turns import QUARTERS, turned_class
 from spikeshot.errors import DataError
@@ -138,45 +140,51 @@ def turn_writing(writing: Writing, turned: frozenset[str]) -> Writing:
 def load_omniglot_strokes(request: Request) -> Recordings:
     """Return the recordings of the strokes at `request.path`."""
     assert request.path is not None  # load_corpus has checked
+    return pack_writing("omniglot-strokes", read_strokes(request.path), request)
+
+
+def pack_writing(name: str, writing: Writing, request: Request) -> Recordings:
+    """Return the recordings of `writing` as `request` asks for them, from the pack of `name`."""
     from spikeshot.data.pen import PEN_VERSION, SCREEN_CAMERA, Pen  # brings numba: when needed
 
-    writing = read_strokes(request.path)
     recipe = (PEN_VERSION, SCREEN_CAMERA, Pen(), _digest(writing), request.seed, request.until_us)
     if request.turned:
         writing = turn_writing(writing, request.turned)
     return packed(
-        "omniglot-strokes",
+        name,
         (*recipe, sorted(request.turned)),
-        lambda: record_writing(writing, request.seed, request.until_us),
+        lambda: show_writing(writing, request.seed, request.until_us),
+        request.progress,
     )
 
 
-def record_writing(writing: Writing, seed: int, until_us: int | None = None) -> Recordings:
-    """Return one recording of each drawing, of its first `until_us` microseconds.
+def show_writing(writing: Writing, seed: int, until_us: int | None = None) -> Collection:
+    """Return one recording of each drawing, of its first `until_us` microseconds, yet to be made.
 
     A recording depends on nothing but its strokes, `seed`, and its class and origin.
     """
     from spikeshot.data.camera import pixel_thresholds
     from spikeshot.data.pen import SCREEN_CAMERA, Pen, write  # brings numba: only when needed
 
-    thresholds = pixel_thresholds(SCREEN_CAMERA)
-    classes, numbers = number_labels(writing.labels)
-    samples = []
-    for strokes, label, origin in zip(
-        writing.strokes, writing.labels, writing.origins, strict=True
-    ):
-        stream = hashlib.blake2b(f"{seed}\0{label} {origin}".encode(), digest_size=8).digest()
-        samples.append(
-            write(
-                strokes,
-                pen=Pen(),
-                camera=SCREEN_CAMERA,
-                seed=int.from_bytes(stream, "little"),
-                thresholds=thresholds,
-                until_us=until_us,
-            )
+    thresholds, pen = pixel_thresholds(SCREEN_CAMERA), Pen()
+
+    def made(i: int) -> Callable[[], Events]:
+        stream = f"{seed}\0{writing.labels[i]} {writing.origins[i]}".encode()
+        number = int.from_bytes(hashlib.blake2b(stream, digest_size=8).digest(), "little")
+        return lambda: write(
+            writing.strokes[i],
+            pen=pen,
+            camera=SCREEN_CAMERA,
+            seed=number,
+            thresholds=thresholds,
+            until_us=until_us,
         )
-    return gather_recordings(samples, numbers, classes, writing.origins, SCREEN_CAMERA.sensor_size)
+
+    samples = tuple(
+        Sample(origin, label, origin, made(i))
+        for i, (label, origin) in enumerate(zip(writing.labels, writing.origins, strict=True))
+    )
+    return Collection(samples, number_labels(writing.labels)[0], SCREEN_CAMERA.sensor_size)
 
 
 def _digest(writing: Writing) -> str:
