@@ -8,7 +8,6 @@ from a trained run. Nothing here measures.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,8 @@ from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch, Rule
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, forward_prepared, prepare
+from spikeshot.snn.network import Network, prepare
+from spikeshot.snn.network_forward import NetworkForward
 from spikeshot.snn.neuron import Neuron
 
 WAYS, QUERIES, DENSITY = 5, 10, 0.03
@@ -81,7 +81,7 @@ def task_of_workload(
     labels = torch.arange(WAYS)
     support = Batch(frames[:, :WAYS], labels)
     query = Batch(frames[:, WAYS:], labels.repeat_interleave(QUERIES))
-    return Task(network, init, rule.transform.learned(init), rule, support, query)
+    return Task(network, init, rule.learned(init), rule, support, query)
 
 
 def real_frames(workload: Workload, data: Path) -> Tensor:
@@ -137,7 +137,7 @@ def engine_step(
             for batch in (task.support, task.query)
         )
         return meta_gradient(
-            partial(forward_prepared, network),
+            NetworkForward(network),
             F.cross_entropy,
             task.init,
             task.learned,
