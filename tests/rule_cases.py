@@ -26,7 +26,7 @@ CASES = {
     "sgd": Case(),
     "anil": Case(changes=ALL[3:], rate=1.0),
     "boil": Case(changes=ALL[:3], rate=1.0),
-    "frozen": Case(changes=ALL[1:], rate=1.0, options={"freeze": 1}),
+    "frozen": Case(changes=ALL[1:], rate=2.0, options={"freeze": 1}),
     "truncated": Case(options={"last_steps": 5}, constant="the state before the last steps"),
     "soel": Case(
         changes=ALL[3:],
