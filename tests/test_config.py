@@ -234,7 +234,10 @@ def test_an_unknown_key_in_a_layer(tmp_path):
             "tau_membrane_ms is 0; input should be greater",
         ),
         ("network.neuron.reset=hard", "reset is 'hard'; input should be 'refractory', 'subtract'"),
-        ("learn.meta_gradient=second", "meta_gradient is 'second'; input should be 'exact' or"),
+        (
+            "learn.meta_gradient=second",
+            "meta_gradient is 'second'; input should be 'exact', 'first_order' or",
+        ),
         ("data.crop=[1, 2, 3]", "data.crop.3 is missing"),
         ("network.layers=[{kernel: 3}]", "network.layers.0.units is missing"),
         ("network.layers.0.kernel=4", "kernel is 4; expected an odd number, or 0"),
