@@ -20,7 +20,8 @@ from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch, Rule
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, forward_prepared, prepare
+from spikeshot.snn.network import Network, prepare
+from spikeshot.snn.network_forward import NetworkForward
 from spikeshot.snn.neuron import Neuron
 
 WAYS, QUERIES, DENSITY = 5, 10, 0.03
@@ -81,7 +82,7 @@ def task_of_workload(
     labels = torch.arange(WAYS)
     support = Batch(frames[:, :WAYS], labels)
     query = Batch(frames[:, WAYS:], labels.repeat_interleave(QUERIES))
-    return Task(network, init, rule.transform.learned(init), rule, support, query)
+    return Task(network, init, rule.learned(init), rule, support, query)
 
 
 def real_frames(workload: Workload, data: Path) -> Tensor:
@@ -134,7 +135,7 @@ def engine_step(
     def step() -> MetaGradient:
         support = Batch(prepare(network, task.support.frames), task.support.labels)
         return meta_gradient(
-            partial(forward_prepared, network),
+            NetworkForward(network),
             F.cross_entropy,
             task.init,
             task.learned,

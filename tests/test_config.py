@@ -202,7 +202,7 @@ SECTIONS = list(sections())
     ("path", "known"), SECTIONS, ids=[".".join(p) or "root" for p, _ in SECTIONS]
 )
 def test_an_unknown_key_anywhere_is_named_with_the_nearest(tmp_path, path, known):
-    assert len(SECTIONS) == 10
+    assert len(SECTIONS) == 11
     for key in known:
         wrong = f"{key}x"
         tree = {wrong: 1}
@@ -236,7 +236,10 @@ def test_an_unknown_key_in_a_layer(tmp_path):
             "tau_membrane_ms is 0; input should be greater",
         ),
         ("network.neuron.reset=hard", "reset is 'hard'; input should be 'refractory', 'subtract'"),
-        ("learn.meta_gradient=second", "meta_gradient is 'second'; input should be 'exact' or"),
+        (
+            "learn.meta_gradient=second",
+            "meta_gradient is 'second'; input should be 'exact', 'first_order' or",
+        ),
         ("data.crop=[1, 2, 3]", "data.crop: [1, 2, 3] is no crop; expected auto, null (the whole"),
         ("data.crop=[1, 2, 3, 4.5]", "data.crop: [1, 2, 3, 4.5] is no crop"),
         ("data.crop=whole", "data.crop: 'whole' is no crop; expected auto, null"),

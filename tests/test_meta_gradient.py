@@ -33,7 +33,7 @@ def setting(network: Network, kind: RateKind = "tensor", rate: float = 0.3) -> d
         "forward": partial(forward, network),
         "loss": F.cross_entropy,
         "init": init,
-        "learned": rule.transform.learned(init),
+        "learned": rule.learned(init),
         "rule": rule,
         "support": SUPPORT,
         "query": QUERY,

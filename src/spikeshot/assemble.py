@@ -27,11 +27,12 @@ from spikeshot.data.splits import (
 )
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
-from spikeshot.learn.rules.presets import get_rule
-from spikeshot.learn.rules.rule import Batch, Params, Posed
+from spikeshot.learn.rules.presets import CreditOptions, get_rule
+from spikeshot.learn.rules.rule import Batch, Params, Posed, Rule, whole
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, forward_prepared, prepare
+from spikeshot.snn.network import Network, prepare
+from spikeshot.snn.network_forward import NetworkForward
 from spikeshot.snn.neuron import Neuron
 from spikeshot.snn.surrogate import get_surrogate
 
@@ -257,16 +258,37 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
 def build_learner(config: Config, network: Network) -> Learner:
     """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
-    rule = get_rule(learn.rule, learn.rate, learn.rates)
+    rule = _rule(config, network)
     return Learner(
-        partial(forward_prepared, network),
+        NetworkForward(network),
         F.cross_entropy,
         rule,
         learn.inner_steps,
         learn.meta_gradient,
         learn.strategy,
         learn.micro_batch,
+        learn.multi_step,
+        round(learn.first_order_until * config.train.iterations),
     )
+
+
+def _rule(config: Config, network: Network) -> Rule:
+    """Return the rule; raises `ConfigError` where it does not fit the network or the outer loop."""
+    learn = config.learn
+    options = CreditOptions(**learn.credit.model_dump())
+    rule = get_rule(learn.rule, learn.rate, learn.rates, options)
+    if learn.rule == "frozen" and options.freeze > len(network.layers):
+        raise ConfigError(
+            f"learn.credit.freeze is {options.freeze}, but the network has {len(network.layers)} "
+            "layers below its readout; expected at most as many."
+        )
+    if learn.meta_gradient == "reptile" and rule.part is not whole:
+        raise ConfigError(
+            f"learn.meta_gradient is 'reptile', which learns what inner steps change, but rule "
+            f"{learn.rule!r} leaves a part alone, which would stay as it was drawn. Choose "
+            "learn.meta_gradient=first_order."
+        )
+    return rule
 
 
 def build_outer_loop(config: Config) -> OuterLoop:
@@ -287,7 +309,7 @@ def start_state(config: Config, network: Network, learner: Learner, space: TaskS
         drive_std=init.drive_std,
         readout_std=init.readout_std,
     )
-    return TrainState(0, params, learner.rule.transform.learned(params))
+    return TrainState(0, params, learner.rule.learned(params))
 
 
 def pose(network: Network, episode: Episode) -> Posed:

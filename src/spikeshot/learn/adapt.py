@@ -1,5 +1,7 @@
 """Adaptation: inner steps of a rule on the support set of one task."""
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
@@ -23,11 +25,33 @@ def adapt(
     in the rule. With `create_graph` the result can be differentiated through the inner gradients
     (second order); without, each step starts from leaves and leaves nothing behind.
     """
+    after = adaptation(
+        *(forward, loss, params, learned, rule, support, steps),
+        create_graph=create_graph,
+        key=key,
+    )
+    return deque(after, maxlen=1).pop()
+
+
+def adaptation(
+    forward: Forward,
+    loss: Loss,
+    params: Params,
+    learned: Params,
+    rule: Rule,
+    support: Batch,
+    steps: int,
+    *,
+    create_graph: bool = False,
+    key: int = 0,
+) -> Iterator[Params]:
+    """Yield the parameters before the first inner step, then after each; else as `adapt`."""
     if not create_graph:
         params = {name: value.detach() for name, value in params.items()}
         learned = {name: value.detach() for name, value in learned.items()}
     params = rule.place(params, Moment(key, 0))
-    state = rule.transform.init(params)
+    yield params
+    state = rule.state(params)
     for step in range(steps):
         if not create_graph:
             params = {name: value.detach().requires_grad_() for name, value in params.items()}
@@ -35,7 +59,7 @@ def adapt(
             *(forward, loss, params, state, learned, rule, support, Moment(key, step)),
             create_graph=create_graph,
         )
-    return params if create_graph else {name: value.detach() for name, value in params.items()}
+        yield params if create_graph else {name: value.detach() for name, value in params.items()}
 
 
 def inner_step(
@@ -51,7 +75,8 @@ def inner_step(
     create_graph: bool,
 ) -> tuple[Params, Any]:
     """Return parameters and the transform's state after one step of the rule."""
-    seen = rule.seen(forward, moment)
-    grads = rule.credit(seen, loss, params, support, create_graph, moment)
+    grads = rule.gradients(forward, loss, params, learned, support, create_graph, moment)
     updates, state = rule.transform.update(grads, state, learned, moment)
-    return rule.apply(params, updates, moment), state
+    changed = rule.changed(params)
+    after = rule.apply(changed, updates, moment)
+    return after if changed is params else params | after, state

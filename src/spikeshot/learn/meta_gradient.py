@@ -9,10 +9,12 @@ through the inner steps. Three strategies give the same numbers:
                      the product passes through it (memory flat in the number of steps)
     double_backward  one graph over everything: the oracle
 
-`first_order` treats the inner gradients as constants (FOMAML, Finn et al. 2017).
+`first_order` treats the inner gradients as constants (FOMAML, Finn et al. 2017). `reptile` takes
+(start - adapted) / inner steps for the gradient (Nichol et al. 2018), by no query and no strategy.
+With `weights` the query loss after every inner step counts (MAML++, Antoniou et al. 2019).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,17 +22,21 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from spikeshot.learn.adapt import adapt, inner_step
-from spikeshot.learn.rules.rule import Batch, Credit, Forward, Loss, Moment, Params, Rule
+from spikeshot.learn.adapt import adaptation, inner_step
+from spikeshot.learn.rules.forward import Clocked
+from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
 
-MetaGradientKind = Literal["exact", "first_order"]
+MetaGradientKind = Literal["exact", "first_order", "reptile"]
 Strategy = Literal["split", "remat", "double_backward"]
 
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Gradients for `init` and for the rule's `learned` values, with the query's loss and hits."""
+    """Gradients for `init` and for the rule's `learned` values.
+
+    `loss` and `accuracy` are those of the query after the last inner step.
+    """
 
     init: Params
     learned: Params
@@ -54,6 +60,7 @@ class Problem:
     prepare: Callable[[Tensor], Tensor]
     watch: Watch
     key: int
+    weights: Mapping[int, float]  # of the query loss after so many inner steps, zeros left out
 
 
 def meta_gradient(
@@ -72,6 +79,7 @@ def meta_gradient(
     prepare: Callable[[Tensor], Tensor] | None = None,
     watch: Watch = OFF,
     key: int = 0,
+    weights: Sequence[float] = (),
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
@@ -79,10 +87,11 @@ def meta_gradient(
     makes of a query's frames what `forward` takes, each pass its own, so that what is made never
     lies in memory for all of them (None: the frames are prepared). `watch` hears of the phases
     `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the task's, for what is
-    random in the rule.
+    random in the rule. `weights`: of the query loss after each inner step, the last not 0 (none
+    given: the last alone). `reptile` knows no `learned` and no `weights`.
     """
     if kind == "first_order":
-        rule = replace(rule, credit=_constant(rule.credit))
+        rule = replace(rule, constant=True)
     problem = Problem(
         forward,
         loss,
@@ -96,26 +105,30 @@ def meta_gradient(
         prepare or _as_it_is,
         watch,
         key,
+        {i: w for i, w in enumerate(weights, 1) if w} or {steps: 1.0},
     )
-    return _STRATEGIES[strategy](problem)
+    return _reptile(problem) if kind == "reptile" else _STRATEGIES[strategy](problem)
 
 
 def _split(p: Problem) -> MetaGradient:
-    adapted = _adapted(p)
+    path, outputs, cotangents = _path(p), list[Tensor](), list[Tensor]()
     with p.watch.phase("query"):
-        grads, loss, accuracy = _query_gradient(p, adapted)
+        for step in p.weights:
+            grads, loss, accuracy = _query_gradient(p, path[step], step)
+            outputs += path[step].values()
+            cotangents += grads.values()
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
-        found = _pull_back(list(adapted.values()), list(grads.values()), wanted)
+        found = _pull_back(outputs, cotangents, wanted)
     return _package(p, found, loss, accuracy)
 
 
 def _remat(p: Problem) -> MetaGradient:
-    forward = p.watch.timed("forward", p.forward)
+    forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
         placed = p.rule.place(p.init, Moment(p.key, 0))
         start = pytree.tree_map(_detached, placed)
-        carries = [(start, p.rule.transform.init(start))]
+        carries = [(start, p.rule.state(start))]
         for step in range(p.steps):
             params, state = carries[-1]
             after = inner_step(
@@ -124,20 +137,22 @@ def _remat(p: Problem) -> MetaGradient:
                 create_graph=False,
             )
             carries.append(pytree.tree_map(_detached, after))
+    grads: dict[int, Params] = {}
     with p.watch.phase("query"):
-        grads, loss, accuracy = _query_gradient(p, carries[-1][0])
+        for step in p.weights:
+            grads[step], loss, accuracy = _query_gradient(p, carries[step][0], step)
     with p.watch.phase("backward"):
         found = _pull_back_again(p, placed, carries, grads)
     return _package(p, found, loss, accuracy)
 
 
 def _pull_back_again(
-    p: Problem, placed: Params, carries: list[tuple[Params, Any]], grads: Params
+    p: Problem, placed: Params, carries: list[tuple[Params, Any]], grads: Mapping[int, Params]
 ) -> tuple[Tensor, ...]:
     """Return the product back through the inner steps, each run again from its carry."""
     rates = list(p.learned.values())
     for_rates = [torch.zeros_like(rate) for rate in rates]
-    cotangents = [*grads.values(), *map(torch.zeros_like, _tensors(carries[-1][1]))]
+    cotangents = [*grads[p.steps].values(), *map(torch.zeros_like, _tensors(carries[-1][1]))]
     for step, carry in reversed(list(enumerate(carries[:-1]))):
         params, state = pytree.tree_map(_leaf, carry)
         after = inner_step(
@@ -148,20 +163,51 @@ def _pull_back_again(
         before = _tensors((params, state))
         found = _pull_back(_tensors(after), cotangents, [*before, *rates])
         cotangents = list(found[: len(before)])
+        if step in grads:
+            for i, grad in enumerate(grads[step].values()):
+                cotangents[i] = cotangents[i] + grad
         for_rates = [a + b for a, b in zip(for_rates, found[len(before) :], strict=True)]
     for_placed = cotangents[: len(p.init)]
     return (*_pull_back(list(placed.values()), for_placed, list(p.init.values())), *for_rates)
 
 
 def _double_backward(p: Problem) -> MetaGradient:
-    adapted = _adapted(p)
+    path, total = _path(p), torch.zeros((), dtype=torch.float64)
     with p.watch.phase("query"):
-        logits = _at_the_end(p)(adapted, p.prepare(p.query.frames))
-        value = p.loss(logits, p.query.labels)
+        frames = p.prepare(p.query.frames)
+        for step, weight in p.weights.items():
+            logits = _seen_after(p, step)(path[step], frames)
+            value = p.loss(logits, p.query.labels)
+            total = value * weight + total.to(value)
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
-        found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
     return _package(p, found, value.detach(), _hits(logits, p.query.labels) / len(logits))
+
+
+def _reptile(p: Problem) -> MetaGradient:
+    """Return (placed - adapted) / inner steps: the mean inner update, the inner rate in it.
+
+    Nichol et al. divide by the rate too; Adam takes a constant factor out of its step, the clipping
+    of the norm does not. Inner steps see the support alone: give it more shots than one, and take
+    more than one step, for with one step this is training on all tasks at once.
+    """
+    start, adapted = None, p.init
+    with p.watch.phase("inner"):
+        for adapted in adaptation(
+            *(Clocked(p.forward, p.watch), p.loss, p.init, p.learned, p.rule, p.support, p.steps),
+            key=p.key,
+        ):
+            start = start or adapted
+    with p.watch.phase("query"), torch.no_grad():
+        logits = _seen_after(p, p.steps)(adapted, p.prepare(p.query.frames))
+        loss = p.loss(logits, p.query.labels)
+    found = [
+        (a - b) / max(p.steps, 1)
+        for a, b in zip((start or {}).values(), adapted.values(), strict=True)
+    ]
+    nothing = [torch.zeros_like(value) for value in p.learned.values()]
+    return _package(p, (*found, *nothing), loss, _hits(logits, p.query.labels) / len(logits))
 
 
 _STRATEGIES: dict[str, Callable[[Problem], MetaGradient]] = {
@@ -171,25 +217,26 @@ _STRATEGIES: dict[str, Callable[[Problem], MetaGradient]] = {
 }
 
 
-def _adapted(p: Problem) -> Params:
-    """Return the adapted parameters with their graph."""
-    forward = p.watch.timed("forward", p.forward)
+def _path(p: Problem) -> list[Params]:
+    """Return the parameters before the first inner step and after each, with their graph."""
+    forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
-        return adapt(
+        steps = adaptation(
             *(forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps),
             create_graph=True,
             key=p.key,
         )
+        return list(steps)
 
 
-def _at_the_end(p: Problem) -> Forward:
-    """Return the forward function of the adapted parameters."""
-    return p.rule.seen(p.forward, Moment(p.key, p.steps))
+def _seen_after(p: Problem, step: int) -> Forward:
+    """Return the forward function of the parameters after `step` inner steps."""
+    return p.rule.seen(p.forward, Moment(p.key, step))
 
 
-def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor]:
-    """Return the gradient of the mean query loss at `adapted`, the loss and the accuracy."""
-    endpoint, forward = _leaves(adapted), _at_the_end(p)
+def _query_gradient(p: Problem, adapted: Params, step: int) -> tuple[Params, Tensor, Tensor]:
+    """Return the weighted gradient of the mean query loss at `adapted`, the loss and accuracy."""
+    endpoint, forward = _leaves(adapted), _seen_after(p, step)
     samples = len(p.query.labels)
     total = {name: torch.zeros_like(value) for name, value in endpoint.items()}
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
@@ -198,7 +245,7 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
         logits = forward(endpoint, p.prepare(p.query.frames[:, part]))
         share = len(logits) / samples
         value = p.loss(logits, p.query.labels[part]) * share
-        grads = torch.autograd.grad(value, list(endpoint.values()))
+        grads = torch.autograd.grad(value * p.weights[step], list(endpoint.values()))
         total = {n: total[n] + g for n, g in zip(total, grads, strict=True)}
         loss = loss + value.detach()
         hits = hits + _hits(logits, p.query.labels[part])
@@ -252,20 +299,3 @@ def _detached(value: Any) -> Any:
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [value for value in pytree.tree_leaves(tree) if isinstance(value, Tensor)]
-
-
-def _constant(credit: Credit) -> Credit:
-    """Return `credit` with its gradients cut off from the graph."""
-
-    def cut(
-        forward: Forward,
-        loss: Loss,
-        params: Params,
-        batch: Batch,
-        create_graph: bool,
-        moment: Moment,
-    ) -> Params:
-        grads = credit(forward, loss, _leaves(params), batch, False, moment)
-        return {name: grad.detach() for name, grad in grads.items()}
-
-    return cut

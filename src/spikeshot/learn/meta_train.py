@@ -22,7 +22,12 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class Learner:
-    """What learns: a forward function and a loss, and the rule by which a task is learned."""
+    """What learns: a forward function and a loss, and the rule by which a task is learned.
+
+    The first `first_order_iterations` are of first order (derivative-order annealing); over the
+    first `multi_step` ones the query loss after every inner step counts (MAML++, Antoniou et al.
+    2019, "How to train your MAML", sections 4.1 and 4.2).
+    """
 
     forward: Forward
     loss: Loss
@@ -31,6 +36,23 @@ class Learner:
     meta_gradient: MetaGradientKind = "exact"
     strategy: Strategy = "split"
     micro_batch: int = 0
+    multi_step: int = 0
+    first_order_iterations: int = 0
+
+    def kind(self, iteration: int) -> MetaGradientKind:
+        """Return the kind of meta-gradient of an iteration (from 0)."""
+        return "first_order" if iteration < self.first_order_iterations else self.meta_gradient
+
+    def weights(self, iteration: int) -> tuple[float, ...]:
+        """Return the weights of the query loss after each inner step; () for the last step alone.
+
+        They begin equal; all but the last fall linearly to 0 at iteration `multi_step`, and the
+        last takes what they lose. The sum is 1.
+        """
+        if iteration >= self.multi_step:
+            return ()
+        others = (1 - iteration / self.multi_step) / self.inner_steps
+        return (*[others] * (self.inner_steps - 1), 1 - others * (self.inner_steps - 1))
 
 
 @dataclass(frozen=True)
@@ -140,11 +162,12 @@ def meta_step(
             support,
             query,
             learner.inner_steps,
-            learner.meta_gradient,
+            learner.kind(state.iteration),
             strategy=learner.strategy,
             micro_batch=learner.micro_batch,
             watch=watch,
             key=key,
+            weights=learner.weights(state.iteration),
         )
         grads = _group(g.init, g.learned)
         told["loss"][number], told["accuracy"][number] = float(g.loss), float(g.accuracy)

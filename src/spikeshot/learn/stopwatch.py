@@ -20,10 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Protocol
 
 PHASES = ("data", "forward", "inner", "query", "backward", "reduce", "optimiser", "other")
 
@@ -53,10 +50,6 @@ class Watch(Protocol):
         """Return the context in which time counts for `name`."""
         ...
 
-    def timed(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` with the time of its calls counted for `name`."""
-        ...
-
 
 class Off:
     """The stopwatch that is off: no phase costs more than an empty context."""
@@ -64,10 +57,6 @@ class Off:
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Return an empty context."""
         return _NOTHING
-
-    def timed(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` itself."""
-        return function
 
 
 _NOTHING = nullcontext()
@@ -93,15 +82,6 @@ class Stopwatch:
         finally:
             self._turn()
             self._running.pop()
-
-    def timed(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` with the time of its calls counted for `name`."""
-
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self.phase(name):
-                return function(*args, **kwargs)
-
-        return call
 
     def profile(self, steps: int) -> Profile:
         """Return the mean over `steps` steps (1 or more)."""

@@ -45,7 +45,7 @@ def init_params(
             _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
             params["readout.weight"] *= readout_std
         else:
-            logits = read_out(network, params, x, None)
+            logits = read_out(network, params, x, None).logits
             centre = logits.mean(0)
             scale = readout_std / (logits - centre).std().clamp(min=1e-6)
             params["readout.weight"] *= scale

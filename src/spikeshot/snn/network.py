@@ -7,7 +7,7 @@ anywhere: after a burn-in it is a list that goes in and comes out.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from spikeshot.snn.layer import (
     trace_state,
     with_state,
 )
-from spikeshot.snn.neuron import filter_matrix
+from spikeshot.snn.neuron import bias_response, filter_matrix
 from spikeshot.snn.room import room
 
 Readout = Literal["last", "mean", "count"]
@@ -57,6 +57,20 @@ class Network:
         """Return the network with every spike replaced by its surrogate's smooth primitive."""
         neuron = replace(self.style.neuron, soft=True)
         return replace(self, style=replace(self.style, neuron=neuron))
+
+
+class Activity(NamedTuple):
+    """What a forward pass did after the burn-in.
+
+    `logits` `[B, ways]`; `spikes` of every layer, `[T, B, H, W, C]` or `[T, B, F]`; `trace`, what
+    the readout's weights multiply, `[B, features]`: the last step's or its mean, or its sum over
+    time where the readout counts spikes; `unit` `[]`: the same for the readout's bias.
+    """
+
+    logits: Tensor
+    spikes: Sequence[Tensor]
+    trace: Tensor
+    unit: Tensor
 
 
 def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
@@ -119,26 +133,35 @@ def forward(network: Network, params: Params, frames: Tensor) -> Tensor:
 
 def forward_prepared(network: Network, params: Params, prepared: Tensor) -> Tensor:
     """Return logits `[B, ways]` for what `prepare` made of the frames."""
-    if network.engine == "oracle":
-        from spikeshot.snn.oracle import forward_stepwise  # it needs this module's types
+    return _activity(network, params, prepared, None).logits
 
-        return forward_stepwise(network, params, prepared)
-    return _forward(network, params, prepared)
+
+def record_prepared(network: Network, params: Params, prepared: Tensor) -> Activity:
+    """Return the activity of all layers for what `prepare` made of the frames."""
+    return _activity(network, params, prepared, [])
+
+
+def _activity(
+    network: Network, params: Params, prepared: Tensor, record: list[Tensor] | None
+) -> Activity:
+    """Return the activity; its spikes are there only where a `record` is given to hold them."""
+    if network.engine == "oracle":
+        from spikeshot.snn.oracle import record_stepwise  # it needs this module's types
+
+        return record_stepwise(network, params, prepared)
+    return _forward(network, params, prepared, record)
 
 
 def forward_recorded(
     network: Network, params: Params, frames: Tensor
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Return logits and the spikes of every layer after the burn-in, each `[T, B, ...]`."""
-    record: list[Tensor] = []
-    x = prepare(replace(network, engine="auto"), frames)
-    return _forward(network, params, x, record.append), record
+    activity = record_prepared(network, params, prepare(network, frames))
+    return activity.logits, activity.spikes
 
 
-def _forward(
-    network: Network, params: Params, x: Tensor, see: Callable[[Tensor], None] | None = None
-) -> Tensor:
-    """Return logits for the first layer's input trace `[T, B, ...]`; `see` sees all spikes."""
+def _forward(network: Network, params: Params, x: Tensor, record: list[Tensor] | None) -> Activity:
+    """Return the activity for the first layer's input trace `[T, B, ...]`."""
     state = None
     if network.burn_in:
         with torch.no_grad():
@@ -148,9 +171,9 @@ def _forward(
         before = state[i] if state else None
         weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
         x, _ = layer_spikes(layer, network.style, weight, bias, x, before, traced=i == 0)
-        if see:  # else nothing holds them but what still needs them
-            see(x)
-    return read_out(network, params, x, state[-1] if state else None)
+        if record is not None:  # else nothing holds them but what still needs them
+            record.append(x)
+    return read_out(network, params, x, state[-1] if state else None, record or ())
 
 
 def to_input(network: Network, frames: Tensor) -> Tensor:
@@ -194,17 +217,32 @@ def _run_burn_in(network: Network, params: Params, x: Tensor) -> State:
     return state
 
 
-def read_out(network: Network, params: Params, x: Tensor, state: LayerState | None) -> Tensor:
-    """Return logits `[B, ways]` from the last layer's activity `[T, B, ...]`."""
+def read_out(
+    network: Network,
+    params: Params,
+    x: Tensor,
+    state: LayerState | None,
+    record: Sequence[Tensor] = (),
+) -> Activity:
+    """Return logits `[B, ways]` from the last layer's activity `x` `[T, B, ...]`."""
     weight, bias = params["readout.weight"], params["readout.bias"]
-    if network.readout == "count":
-        s, _ = layer_spikes(_readout_layer(weight), network.style, weight, bias, x, state)
-        return s.sum(0)
-    trace = filter_matrix(network.style.neuron, len(x), x).trace
-    trace = trace[-1:] if network.readout == "last" else trace.mean(0, keepdim=True)
+    neuron = network.style.neuron
+    matrix = filter_matrix(neuron, len(x), x).trace
     rows = with_state(x, state)
-    features = over_time(trace_rows(trace, rows), rows)
-    return linear(features.flatten(2)[0], weight, bias)
+    features = over_time(trace_rows(_OVER_TIME[network.readout](matrix), rows), rows).flatten(2)[0]
+    if network.readout != "count":
+        logits = linear(features, weight, bias)
+        return Activity(logits, record, features, x.new_ones(()))
+    s, _ = layer_spikes(_readout_layer(weight), network.style, weight, bias, x, state)
+    response = bias_response(neuron, len(x), state.elapsed if state else 0, x)
+    return Activity(s.sum(0), record, features, response.sum())
+
+
+_OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
+    "last": lambda matrix: matrix[-1:],
+    "mean": lambda matrix: matrix.mean(0, keepdim=True),
+    "count": lambda matrix: matrix.sum(0, keepdim=True),
+}
 
 
 def _readout_layer(weight: Tensor) -> Layer:

@@ -4,14 +4,15 @@ Slow and simple on purpose. Tests hold every fast path against it, and `engine: 
 The only thing it shares with the engine is the surrogate's definition.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, Params
+from spikeshot.snn.network import Activity, Network, Params
 from spikeshot.snn.neuron import Neuron
 
 
@@ -60,13 +61,18 @@ class _Population:
         if pooled and self.style.pool_where == "before":
             v = self._pool(v)
         self.unit = n.alpha * self.unit + (1 - n.alpha)
-        bias = self.bias if n.reset == "refractory" else self.unit * self.bias
+        bias = self.bias_trace * self.bias
         u = v + (bias[:, None, None] if self.layer.kernel else bias)
         u = u if self.r is None else u + self.r
         v = u - n.threshold
         s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)  # type: ignore[no-untyped-call]
         self._reset(u, s)
         return self._pool(s) if pooled and self.style.pool_where == "after" else s
+
+    @property
+    def bias_trace(self) -> float:
+        """What the bias is multiplied with at this step."""
+        return 1.0 if self.neuron.reset == "refractory" else self.unit
 
     def detach(self) -> None:
         """Cut the graph behind the state (the end of the burn-in)."""
@@ -95,33 +101,47 @@ class _Population:
         return out
 
 
-def forward_stepwise(network: Network, params: Params, frames: Tensor) -> Tensor:
-    """Return logits `[B, ways]` for frames `[T, B, C, H, W]`, one time step after another."""
-    style = network.style
+def record_stepwise(network: Network, params: Params, frames: Tensor) -> Activity:
+    """Return logits and activity for frames `[T, B, C, H, W]`, one time step after another."""
+    style, count = network.style, network.readout == "count"
     populations = [
         _Population(layer, style, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
         for i, layer in enumerate(network.layers)
     ]
     weight, bias = params["readout.weight"], params["readout.bias"]
     readout = _Population(Layer(weight.shape[0]), style, weight, bias)
-    outputs = []
+    record: list[list[Tensor]] = [[] for _ in populations]
+    outputs: list[Tensor] = []
+    traces: list[Tensor] = []
+    units: list[Tensor] = []
     for t, frame in enumerate(frames):
         x = frame * network.input_gain
         with torch.set_grad_enabled(torch.is_grad_enabled() and t >= network.burn_in):
-            for population in populations:
+            for population, kept in zip(populations, record, strict=True):
                 x = population.step(x)
-            if network.readout == "count":
+                kept.append(x.permute(0, 2, 3, 1) if x.dim() == 4 else x)
+            if count:
                 outputs.append(readout.step(_features(x)))
+                traces.append(cast(Tensor, readout.p))
             else:
-                outputs.append(F.linear(readout.trace(_features(x)), weight, bias))
+                traces.append(readout.trace(_features(x)))
+                outputs.append(F.linear(traces[-1], weight, bias))
+            units.append(x.new_tensor(readout.bias_trace if count else 1.0))
         if t + 1 == network.burn_in:
             for population in [*populations, readout]:
                 population.detach()
-            outputs.clear()
-    if network.readout == "last":
-        return outputs[-1]
-    stacked = torch.stack(outputs)
-    return stacked.mean(0) if network.readout == "mean" else stacked.sum(0)
+            for kept in [*record, outputs, traces, units]:
+                kept.clear()
+    over_time = _OVER_TIME[network.readout]
+    logits, trace, unit = (over_time(torch.stack(x)) for x in (outputs, traces, units))
+    return Activity(logits, [torch.stack(kept) for kept in record], trace, unit)
+
+
+_OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
+    "last": lambda x: x[-1],
+    "mean": lambda x: x.mean(0),
+    "count": lambda x: x.sum(0),
+}
 
 
 def _features(x: Tensor) -> Tensor:

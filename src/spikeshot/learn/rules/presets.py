@@ -1,23 +1,58 @@
-"""Published algorithms as compositions of the three slots, a line each."""
+"""Published algorithms as compositions of the slots, a line each.
+
+What belongs to the outer loop is not a rule: first order, Reptile, the multi-step loss and the
+annealing of derivatives are settings of the meta-gradient (`meta_gradient.py`, `meta_train.py`) and
+go with any rule. ANIL and BOIL follow from the part that inner steps change: all is meta-learned.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.learn.rules.apply import add
-from spikeshot.learn.rules.credit import backprop
+from spikeshot.learn.rules.credit import Truncated, backprop
+from spikeshot.learn.rules.credit_local import ErrorTriggered, LocalReadouts
+from spikeshot.learn.rules.part import above, body, last_layer
 from spikeshot.learn.rules.rule import Rule
 from spikeshot.learn.rules.transform import DescendAtRate, RateKind
 
-RULES: dict[str, Callable[[float, RateKind], Rule]] = {
-    "sgd": lambda rate, kind: Rule(backprop, DescendAtRate(rate, kind), add),
+
+@dataclass(frozen=True)
+class CreditOptions:
+    """Constants of credits; each rule heeds its own.
+
+    `freeze`: first layers that inner steps leave alone (`frozen`); `threshold` of the error, and
+    whether it is learned (`soel`); `readout_seed` of the fixed local readouts (`decolle`);
+    `last_steps`: time steps looked back (`truncated`).
+    """
+
+    freeze: int = 1
+    threshold: float = 0.05
+    learn_threshold: bool = False
+    readout_seed: int = 0
+    last_steps: int = 10
+
+
+DEFAULTS = CreditOptions()
+
+RULES: dict[str, Callable[[DescendAtRate, CreditOptions], Rule]] = {
+    "sgd": lambda sgd, o: Rule(backprop, sgd, add),
+    "anil": lambda sgd, o: Rule(backprop, sgd, add, part=last_layer),
+    "boil": lambda sgd, o: Rule(backprop, sgd, add, part=body),
+    "frozen": lambda sgd, o: Rule(backprop, sgd, add, part=above(o.freeze)),
+    "truncated": lambda sgd, o: Rule(Truncated(o.last_steps), sgd, add),
+    "soel": lambda sgd, o: Rule(
+        ErrorTriggered(o.threshold, o.learn_threshold), sgd, add, part=last_layer
+    ),
+    "decolle": lambda sgd, o: Rule(LocalReadouts(o.readout_seed), sgd, add),
 }
 
 
-def get_rule(name: str, rate: float, kind: RateKind) -> Rule:
+def get_rule(name: str, rate: float, kind: RateKind, options: CreditOptions = DEFAULTS) -> Rule:
     """Return the rule `name` with its (start) rate; raises `ConfigError` for an unknown name."""
     if name not in RULES:
         raise ConfigError(
             f"rule {name!r} is unknown{nearest_hint(name, RULES)}; expected one of "
             f"{', '.join(RULES)}."
         )
-    return RULES[name](rate, kind)
+    return RULES[name](DescendAtRate(rate, kind), options)

@@ -9,23 +9,30 @@ and for devices that hold their weights in their own way, two more that do nothi
     place(params, moment) -> params      the meta-learned parameters are written onto the device
     read(params, moment) -> params       what a forward pass sees of the parameters
 
+`part` says which parameters inner steps change at all: the slots see only those, so the others stay
+as they are bit for bit, and their gradient is never computed.
+
 A transform may own meta-parameters (learned rates): `learned()` declares them with their start
-values, and the outer loop hands their present values back to `update`. Every slot is a function of
-its arguments: what is random is drawn from the moment's generator, so that a step that is run again
-is the same step.
+values, and the outer loop hands their present values back to `update`. So may a credit
+(`LearnedCredit`). Every slot is a function of its arguments: what is random is drawn from the
+moment's generator, so that a step that is run again is the same step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-Params = dict[str, Tensor]
-Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+from spikeshot.learn.rules.forward import Forward as Forward
+from spikeshot.learn.rules.forward import Params as Params
+from spikeshot.learn.rules.forward import Through
+
 Loss = Callable[[Tensor, Tensor], Tensor]
+Part = Callable[[str], bool]
+CREDIT = "credit."  # before the names of a credit's meta-parameters
 
 
 class Batch(NamedTuple):
@@ -75,6 +82,19 @@ class Credit(Protocol):
         ...
 
 
+@runtime_checkable
+class LearnedCredit(Protocol):
+    """A credit with meta-parameters of its own."""
+
+    def learned(self, params: Params) -> Params:
+        """Return the meta-parameters this credit adds, with their start values."""
+        ...
+
+    def using(self, learned: Params) -> Credit:
+        """Return the credit with these values of its meta-parameters."""
+        ...
+
+
 class Transform(Protocol):
     """Turns gradients into updates."""
 
@@ -114,11 +134,17 @@ def as_is(params: Params, moment: Moment) -> Params:
     return params
 
 
+def whole(name: str) -> bool:
+    """The part that is everything."""
+    return True
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One inner step: `apply(params, transform(credit(...)))`.
+    """One inner step: `apply(params, transform(credit(...)))` on the `part` that steps change.
 
-    `place` comes once, before the first step; `read` at every forward pass, the query's too.
+    `place` comes once, before the first step; `read` at every forward pass, the query's too; both
+    see all parameters. `constant`: gradients are cut off from the graph (first order).
     """
 
     credit: Credit
@@ -126,9 +152,58 @@ class Rule:
     apply: Apply
     place: View = as_is
     read: View = as_is
+    part: Part = whole
+    constant: bool = False
+
+    def learned(self, params: Params) -> Params:
+        """Return the rule's meta-parameters with their start values: transform's and credit's."""
+        own = self.credit.learned(params) if isinstance(self.credit, LearnedCredit) else {}
+        prefixed = {CREDIT + name: value for name, value in own.items()}
+        return self.transform.learned(self.changed(params)) | prefixed
+
+    def state(self, params: Params) -> Any:
+        """Return the transform's state at the first inner step."""
+        return self.transform.init(self.changed(params))
+
+    def changed(self, params: Params) -> Params:
+        """Return those of the parameters that inner steps change."""
+        if self.part is whole:
+            return params
+        return {name: value for name, value in params.items() if self.part(name)}
 
     def seen(self, forward: Forward, moment: Moment) -> Forward:
         """Return `forward` of the parameters as they are read at this moment."""
         if self.read is as_is:
             return forward
-        return lambda params, frames: forward(self.read(dict(params), moment), frames)
+        return Through(forward, lambda params: self.read(params, moment))
+
+    def gradients(
+        self,
+        forward: Forward,
+        loss: Loss,
+        params: Params,
+        learned: Params,
+        batch: Batch,
+        create_graph: bool,
+        moment: Moment,
+    ) -> Params:
+        """Return the credit of every parameter that inner steps change.
+
+        Without a graph the others are constants: no graph is built through the layers below.
+        """
+        create_graph = create_graph and not self.constant
+        changed, forward = self.changed(params), self.seen(forward, moment)
+        if self.constant:
+            changed = {name: value.detach().requires_grad_() for name, value in changed.items()}
+        if self.part is not whole:
+            others = {n: v if create_graph else v.detach() for n, v in params.items()}
+            forward = Through(forward, lambda values: others | values)
+        credit = self.credit
+        if isinstance(credit, LearnedCredit):
+            credit = credit.using(_of_credit(learned))
+        grads = credit(forward, loss, changed, batch, create_graph, moment)
+        return {n: g.detach() for n, g in grads.items()} if self.constant else grads
+
+
+def _of_credit(learned: Params) -> Params:
+    return {n.removeprefix(CREDIT): v for n, v in learned.items() if n.startswith(CREDIT)}

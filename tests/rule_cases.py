@@ -1,0 +1,38 @@
+"""What every rule of the registry declares of itself, a line each, for `test_rules.py`."""
+
+from typing import NamedTuple
+
+ALL = ("layer0", "layer1", "layer2", "readout")
+
+
+class Case(NamedTuple):
+    """A rule's declarations.
+
+    `changes`: the layers that inner steps change; `rate`: one with which it learns the small task;
+    `options` of its credit; `learned`: meta-parameters beside the rates of what it changes;
+    `constant`: why central differences do not see the exact meta-gradient ("": they do);
+    `random`: it draws from the task's key.
+    """
+
+    changes: tuple[str, ...] = ALL
+    rate: float = 0.3
+    options: dict[str, float] = {}  # noqa: RUF012
+    learned: tuple[str, ...] = ()
+    constant: str = ""
+    random: bool = False
+
+
+CASES = {
+    "sgd": Case(),
+    "anil": Case(changes=ALL[3:], rate=1.0),
+    "boil": Case(changes=ALL[:3], rate=1.0),
+    "frozen": Case(changes=ALL[1:], rate=2.0, options={"freeze": 1}),
+    "truncated": Case(options={"last_steps": 5}, constant="the state before the last steps"),
+    "soel": Case(
+        changes=ALL[3:],
+        rate=1.0,
+        options={"threshold": 0.3, "learn_threshold": True},
+        learned=("credit.log_threshold",),
+    ),
+    "decolle": Case(options={"readout_seed": 7}),
+}

@@ -1,0 +1,163 @@
+"""Every rule of the registry: it learns, leaves the rest alone, and its meta-gradient is true."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from networks import random_frames, random_labels, relative_error, small_network, start
+from rule_cases import ALL, CASES, Case
+from spikeshot.learn.adapt import adapt
+from spikeshot.learn.meta_gradient import MetaGradient, meta_gradient
+from spikeshot.learn.rules.presets import RULES, CreditOptions, get_rule
+from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
+from spikeshot.snn.network import Network, prepare
+from spikeshot.snn.network_forward import NetworkForward
+
+every_rule = pytest.mark.parametrize("name", sorted(RULES))
+
+
+def rule_of(name: str) -> Rule:
+    case = CASES[name]
+    return get_rule(name, case.rate, "tensor", CreditOptions(**case.options))
+
+
+def task(
+    name: str, network: Network | None = None, steps: int = 2, dtype: torch.dtype = torch.float64
+) -> dict[str, Any]:
+    """Return the arguments of `meta_gradient` for one small task."""
+    network = network or small_network(surrogate="arctan")
+    rule, init = rule_of(name), {n: v.to(dtype) for n, v in start(network).items()}
+    if network.style.neuron.soft and hasattr(rule.credit, "soft_twin"):
+        rule = replace(rule, credit=rule.credit.soft_twin())
+    support, query = (
+        Batch(prepare(network, random_frames(seed).to(dtype)), random_labels(seed))
+        for seed in (1, 2)
+    )
+    return {
+        "forward": NetworkForward(network),
+        "loss": F.cross_entropy,
+        "init": init,
+        "learned": rule.learned(init),
+        "rule": rule,
+        "support": support,
+        "query": query,
+        "steps": steps,
+        "key": 5,
+    }
+
+
+def adapted(t: dict[str, Any], key: int = 5) -> Params:
+    names = ("forward", "loss", "init", "learned", "rule", "support", "steps")
+    return adapt(*(t[name] for name in names), key=key)
+
+
+def seen_loss(t: dict[str, Any], batch: Batch, params: Params, step: int) -> float:
+    with torch.no_grad():
+        forward = t["rule"].seen(t["forward"], Moment(t["key"], step))
+        return float(t["loss"](forward(params, batch.frames), batch.labels))
+
+
+def layer(name: str) -> str:
+    return name.split(".")[0]
+
+
+@cache
+def exact(name: str, strategy: Any = "split", steps: int = 3) -> MetaGradient:
+    return meta_gradient(**task(name, steps=steps), strategy=strategy)
+
+
+def test_the_registry_is_not_empty_and_every_rule_declares_itself() -> None:
+    assert len(RULES) > 5
+    assert CASES.keys() == RULES.keys()
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_it_learns_the_support(name: str, steps: int, dtype: torch.dtype) -> None:
+    t = task(name, steps=steps, dtype=dtype)
+    after = adapted(t)
+    assert {v.dtype for v in after.values()} == {dtype}
+    placed = t["rule"].place(t["init"], Moment(5, 0))
+    before = seen_loss(t, t["support"], placed, 0)
+    assert seen_loss(t, t["support"], after, steps) < before - 0.01
+
+
+@every_rule
+def test_it_changes_what_it_declares_and_leaves_the_rest_bit_for_bit(name: str) -> None:
+    t = task(name, steps=3)
+    after, placed = adapted(t), t["rule"].place(t["init"], Moment(5, 0))
+    moved = {layer(n) for n in after if not torch.equal(after[n], placed[n])}
+    assert moved == set(CASES[name].changes)
+    assert list(after) == list(t["init"])
+
+
+@every_rule
+def test_the_same_key_gives_the_same_and_another_only_where_it_is_random(name: str) -> None:
+    t = task(name)
+    first, again, other = adapted(t), adapted(t), adapted(t, key=6)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert all(torch.equal(first[n], other[n]) for n in first) is not CASES[name].random
+
+
+@every_rule
+@pytest.mark.parametrize("strategy", ["split", "remat"])
+def test_strategies_equal_double_backward(name: str, strategy: str) -> None:
+    found, expected = exact(name, strategy), exact(name, "double_backward")
+    assert relative_error(found.init, expected.init) < 1e-11
+    assert relative_error(found.learned, expected.learned) < 1e-11
+    torch.testing.assert_close(found.loss, expected.loss)
+
+
+@every_rule
+def test_it_reaches_exactly_the_meta_parameters_it_declares(name: str) -> None:
+    """All of the start (what inner steps leave alone too), the rates of what they change."""
+    case, found = CASES[name], exact(name)
+    assert {layer(n) for n, g in found.init.items() if g.abs().max() > 0} == set(ALL)
+    rates = {f"log_rate.{n}" for n in found.init if layer(n) in case.changes}
+    assert found.learned.keys() == rates | set(case.learned)
+    assert [n for n, g in found.learned.items() if not g.abs().max() > 0] == []
+
+
+@every_rule
+def test_first_order_has_no_second_derivative_and_goes_by_every_strategy(name: str) -> None:
+    strategies = ("split", "remat", "double_backward")
+    t = task(name)
+    found = [meta_gradient(**t, kind="first_order", strategy=s) for s in strategies]
+    assert all(relative_error(f.init, found[0].init) < 1e-11 for f in found[1:])
+    exact = meta_gradient(**t)
+    torch.testing.assert_close(found[0].loss, exact.loss)
+    assert relative_error(found[0].init, exact.init) > 1e-3
+
+
+def slopes(t: dict[str, Any]) -> tuple[float, float]:
+    """Return the slope of the meta-gradient and of central differences along a random direction."""
+    found, g = meta_gradient(**t), torch.Generator().manual_seed(4)
+    ways = {
+        part: {n: torch.randn(v.shape, generator=g).double() for n, v in t[part].items()}
+        for part in ("init", "learned")
+    }
+    gradients = {"init": found.init, "learned": found.learned}
+    slope = sum(
+        float((gradients[p][n] * w).sum()) for p, way in ways.items() for n, w in way.items()
+    )
+    ends = []
+    for eps in (1e-6, -1e-6):
+        moved = t | {p: {n: v + eps * ways[p][n] for n, v in t[p].items()} for p in ways}
+        ends.append(seen_loss(t, t["query"], adapted(moved), t["steps"]))
+    return slope, (ends[0] - ends[1]) / 2e-6
+
+
+@every_rule
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_exact_meta_gradient_is_that_of_central_differences(name: str, steps: int) -> None:
+    """On the soft twin in float64, along all weights and all learned values at once."""
+    case: Case = CASES[name]
+    slope, expected = slopes(task(name, small_network(surrogate="arctan").soft_twin(), steps))
+    gap = abs(slope - expected) / abs(expected)
+    assert abs(expected) > 1e-2
+    assert gap > 1e-6 if case.constant else gap < 1e-6
