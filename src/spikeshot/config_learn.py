@@ -41,11 +41,11 @@ class LearnConfig(Section):
     `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
     cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
     `readout_start`: the readout's parameters are `learned`, or made of the support's `prototypes`
-    (`learn/rules/start.py`). `multi_step`: over so many first iterations the query loss after every inner step counts, ever
-    less but after the last (0: that one alone). `first_order_until`: first share of the iterations
-    whose meta-gradient is of first order (both: MAML++). `strategy` and `micro_batch` (query
-    samples per pass, 0: all) trade memory for time and change no number but by rounding
-    (`learn/meta_gradient.py`).
+    (`learn/rules/start.py`). `multi_step`: over so many first iterations the query loss after every
+    inner step counts, ever less but after the last (0: that one alone). `first_order_until`: first
+    share of the iterations whose meta-gradient is of first order (both: MAML++). `strategy` and
+    `micro_batch` (query samples per pass, 0: all) trade memory for time and change no number but by
+    rounding (`learn/meta_gradient.py`).
     """
 
     rule: str = "sgd"

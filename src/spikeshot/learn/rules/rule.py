@@ -17,8 +17,8 @@ as they are bit for bit, and their gradient is never computed.
 
 A transform may own meta-parameters (learned rates): `learned()` declares them with their start
 values, and the outer loop hands their present values back to `update`. So may a credit
-(`LearnedCredit`) and a start. Every slot is a function of its arguments: what is random is drawn from the
-moment's generator, so that a step that is run again is the same step.
+(`LearnedCredit`) and a start. Every slot is a function of its arguments: what is random is drawn
+from the moment's generator, so that a step that is run again is the same step.
 """
 
 from collections.abc import Callable
