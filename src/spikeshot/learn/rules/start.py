@@ -3,7 +3,7 @@
 Triantafillou et al., "Meta-Dataset" (ICLR 2020), Proto-MAML: prototypical networks (Snell et al.
 2017) classify by the squared distance to each class's mean feature c_k,
 
-    -gain |f - c_k|^2 = 2 gain c_k f - gain |c_k|^2 - gain |f|^2,
+    -g |f - c_k|^2 = 2 g c_k f - g |c_k|^2 - g |f|^2,    g = gain / number of features,
 
 which is a linear readout of f but for the last term, the same for all classes. Inner steps start
 from that readout, for any number of ways, and the meta-gradient runs through it.
@@ -21,12 +21,13 @@ from spikeshot.learn.rules.rule import Batch, Forward, Moment, Params
 class Prototypes:
     """The readout starts as the support's prototypes; the features are its presynaptic traces.
 
-    `gain`: start value of the learned gain (learned as its logarithm). The mean of all prototypes
+    `gain`: start value of the learned gain (learned as its logarithm), of the mean squared distance
+    per feature, so that it means the same for any width. The mean of all prototypes
     is taken off each weight row: logits change by the same number for all classes, and the weights
     stay small. The readout must be linear (`last` or `mean`).
     """
 
-    gain: float = 0.1
+    gain: float = 10.0
 
     def learned(self, params: Params) -> Params:
         """Return the logarithm of the gain, `[]`."""
@@ -41,7 +42,7 @@ class Prototypes:
         ways = len(params["readout.bias"])
         belongs = torch.nn.functional.one_hot(support.labels, ways).to(trace)
         prototypes = belongs.T @ trace / belongs.sum(0)[:, None]
-        middle, gain = prototypes.mean(0), learned["log_gain"].exp()
+        middle, gain = prototypes.mean(0), learned["log_gain"].exp() / trace.shape[1]
         norms = prototypes.square().sum(1) - middle.square().sum()
         readout = {
             "readout.weight": 2 * gain * (prototypes - middle),
