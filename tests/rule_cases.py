@@ -1,8 +1,12 @@
-"""What every rule of the registry declares of itself, a line each, for `test_rules.py`."""
+"""What every rule of the registry declares of itself, a line each, for `test_rules.py`.
+
+Each is also tested where the readout starts as the support's prototypes: its name with `STARTED`.
+"""
 
 from typing import NamedTuple
 
 ALL = ("layer0", "layer1", "layer2", "readout")
+STARTED = " from prototypes"
 
 
 class Case(NamedTuple):
@@ -36,3 +40,14 @@ CASES = {
     ),
     "decolle": Case(options={"readout_seed": 7}),
 }
+
+
+def case_of(name: str) -> Case:
+    """Return the declarations of a rule, or of one with `STARTED`, which learns its gain too."""
+    case = CASES[name.removesuffix(STARTED)]
+    return case._replace(learned=(*case.learned, "start.log_gain")) if STARTED in name else case
+
+
+def reached(name: str) -> set[str]:
+    """Return the layers whose meta-learned values the query loss depends on."""
+    return set(ALL[:3] if name.endswith(STARTED) else ALL)

@@ -9,20 +9,25 @@ import torch
 import torch.nn.functional as F
 
 from networks import random_frames, random_labels, relative_error, small_network, start
-from rule_cases import ALL, CASES, Case
+from rule_cases import CASES, STARTED, Case, case_of, reached
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.meta_gradient import MetaGradient, meta_gradient
 from spikeshot.learn.rules.presets import RULES, CreditOptions, get_rule
 from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
+from spikeshot.learn.rules.start import Prototypes
 from spikeshot.snn.network import Network, prepare
 from spikeshot.snn.network_forward import NetworkForward
 
-every_rule = pytest.mark.parametrize("name", sorted(RULES))
+every_rule = pytest.mark.parametrize(
+    "name", [name + start for name in sorted(RULES) for start in ("", STARTED)]
+)
 
 
 def rule_of(name: str) -> Rule:
-    case = CASES[name]
-    return get_rule(name, case.rate, "tensor", CreditOptions(**case.options))
+    case = case_of(name)
+    options = CreditOptions(**case.options)
+    rule = get_rule(name.removesuffix(STARTED), case.rate, "tensor", options)
+    return replace(rule, start=Prototypes(gain=100.0)) if name.endswith(STARTED) else rule
 
 
 def task(
@@ -31,12 +36,16 @@ def task(
     """Return the arguments of `meta_gradient` for one small task."""
     network = network or small_network(surrogate="arctan")
     rule, init = rule_of(name), {n: v.to(dtype) for n, v in start(network).items()}
-    if network.style.neuron.soft and hasattr(rule.credit, "soft_twin"):
-        rule = replace(rule, credit=rule.credit.soft_twin())
+    if network.style.neuron.soft:
+        if hasattr(rule.credit, "soft_twin"):
+            rule = replace(rule, credit=rule.credit.soft_twin())
+        if rule.start:  # the traces of the soft twin lie close together
+            rule = replace(rule, start=Prototypes(gain=3000.0))
     support, query = (
         Batch(prepare(network, random_frames(seed).to(dtype)), random_labels(seed))
         for seed in (1, 2)
     )
+    assert set(support.labels.tolist()) == {0, 1, 2}
     return {
         "forward": NetworkForward(network),
         "loss": F.cross_entropy,
@@ -50,9 +59,9 @@ def task(
     }
 
 
-def adapted(t: dict[str, Any], key: int = 5) -> Params:
-    names = ("forward", "loss", "init", "learned", "rule", "support", "steps")
-    return adapt(*(t[name] for name in names), key=key)
+def adapted(t: dict[str, Any], key: int = 5, steps: int | None = None) -> Params:
+    names = ("forward", "loss", "init", "learned", "rule", "support")
+    return adapt(*(t[name] for name in names), t["steps"] if steps is None else steps, key=key)
 
 
 def seen_loss(t: dict[str, Any], batch: Batch, params: Params, step: int) -> float:
@@ -75,24 +84,23 @@ def test_the_registry_is_not_empty_and_every_rule_declares_itself() -> None:
     assert CASES.keys() == RULES.keys()
 
 
-@every_rule
+@pytest.mark.parametrize("name", sorted(RULES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_it_learns_the_support(name: str, steps: int, dtype: torch.dtype) -> None:
     t = task(name, steps=steps, dtype=dtype)
     after = adapted(t)
     assert {v.dtype for v in after.values()} == {dtype}
-    placed = t["rule"].place(t["init"], Moment(5, 0))
-    before = seen_loss(t, t["support"], placed, 0)
+    before = seen_loss(t, t["support"], adapted(t, steps=0), 0)
     assert seen_loss(t, t["support"], after, steps) < before - 0.01
 
 
 @every_rule
 def test_it_changes_what_it_declares_and_leaves_the_rest_bit_for_bit(name: str) -> None:
     t = task(name, steps=3)
-    after, placed = adapted(t), t["rule"].place(t["init"], Moment(5, 0))
-    moved = {layer(n) for n in after if not torch.equal(after[n], placed[n])}
-    assert moved == set(CASES[name].changes)
+    after, before = adapted(t), adapted(t, steps=0)
+    moved = {layer(n) for n in after if not torch.equal(after[n], before[n])}
+    assert moved == set(case_of(name).changes)
     assert list(after) == list(t["init"])
 
 
@@ -101,7 +109,7 @@ def test_the_same_key_gives_the_same_and_another_only_where_it_is_random(name: s
     t = task(name)
     first, again, other = adapted(t), adapted(t), adapted(t, key=6)
     assert all(torch.equal(first[n], again[n]) for n in first)
-    assert all(torch.equal(first[n], other[n]) for n in first) is not CASES[name].random
+    assert all(torch.equal(first[n], other[n]) for n in first) is not case_of(name).random
 
 
 @every_rule
@@ -115,9 +123,12 @@ def test_strategies_equal_double_backward(name: str, strategy: str) -> None:
 
 @every_rule
 def test_it_reaches_exactly_the_meta_parameters_it_declares(name: str) -> None:
-    """All of the start (what inner steps leave alone too), the rates of what they change."""
-    case, found = CASES[name], exact(name)
-    assert {layer(n) for n, g in found.init.items() if g.abs().max() > 0} == set(ALL)
+    """All of the start (what inner steps leave alone too), the rates of what they change.
+
+    A readout that starts as prototypes has nothing to meta-learn but its gain.
+    """
+    case, found = case_of(name), exact(name)
+    assert {layer(n) for n, g in found.init.items() if g.abs().max() > 0} == reached(name)
     rates = {f"log_rate.{n}" for n in found.init if layer(n) in case.changes}
     assert found.learned.keys() == rates | set(case.learned)
     assert [n for n, g in found.learned.items() if not g.abs().max() > 0] == []
@@ -156,8 +167,8 @@ def slopes(t: dict[str, Any]) -> tuple[float, float]:
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_exact_meta_gradient_is_that_of_central_differences(name: str, steps: int) -> None:
     """On the soft twin in float64, along all weights and all learned values at once."""
-    case: Case = CASES[name]
+    case: Case = case_of(name)
     slope, expected = slopes(task(name, small_network(surrogate="arctan").soft_twin(), steps))
     gap = abs(slope - expected) / abs(expected)
-    assert abs(expected) > 1e-2
+    assert abs(expected) > 5e-3
     assert gap > 1e-6 if case.constant else gap < 1e-6

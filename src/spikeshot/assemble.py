@@ -29,6 +29,7 @@ from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.presets import CreditOptions, get_rule
 from spikeshot.learn.rules.rule import Batch, Params, Posed, Rule, whole
+from spikeshot.learn.rules.start import Prototypes
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
 from spikeshot.snn.network import Network, prepare
@@ -277,6 +278,13 @@ def _rule(config: Config, network: Network) -> Rule:
     learn = config.learn
     options = CreditOptions(**learn.credit.model_dump())
     rule = get_rule(learn.rule, learn.rate, learn.rates, options)
+    if learn.readout_start == "prototypes":
+        if network.readout == "count":
+            raise ConfigError(
+                "learn.readout_start is 'prototypes', which need a linear readout, but "
+                "network.readout is 'count'. Choose last or mean."
+            )
+        rule = replace(rule, start=Prototypes())
     if learn.rule == "frozen" and options.freeze > len(network.layers):
         raise ConfigError(
             f"learn.credit.freeze is {options.freeze}, but the network has {len(network.layers)} "

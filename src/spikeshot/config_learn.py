@@ -40,11 +40,12 @@ class LearnConfig(Section):
 
     `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
     cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
-    `multi_step`: over so many first iterations the query loss after every inner step counts, ever
-    less but after the last (0: that one alone). `first_order_until`: first share of the iterations
-    whose meta-gradient is of first order (both: MAML++). `strategy` and `micro_batch` (query
-    samples per pass, 0: all) trade memory for time and change no number but by rounding
-    (`learn/meta_gradient.py`).
+    `readout_start`: the readout's parameters are `learned`, or made of the support's `prototypes`
+    (`learn/rules/start.py`). `multi_step`: over so many first iterations the query loss after every
+    inner step counts, ever less but after the last (0: that one alone). `first_order_until`: first
+    share of the iterations whose meta-gradient is of first order (both: MAML++). `strategy` and
+    `micro_batch` (query samples per pass, 0: all) trade memory for time and change no number but by
+    rounding (`learn/meta_gradient.py`).
     """
 
     rule: str = "sgd"
@@ -53,6 +54,7 @@ class LearnConfig(Section):
     inner_steps: int = Field(1, ge=1, le=1000)
     test_steps: int = Field(0, ge=0, le=1000)
     meta_gradient: Literal["exact", "first_order", "reptile"] = "exact"
+    readout_start: Literal["learned", "prototypes"] = "learned"
     multi_step: int = Field(0, ge=0)
     first_order_until: float = Field(0.0, ge=0, le=1)
     strategy: Literal["split", "remat", "double_backward"] = "split"
@@ -61,11 +63,16 @@ class LearnConfig(Section):
 
     @model_validator(mode="after")
     def _reptile(self) -> Self:
-        outer = (self.rates == "fixed", not self.multi_step, not self.first_order_until)
+        outer = (
+            self.rates == "fixed",
+            self.readout_start == "learned",
+            not self.multi_step,
+            not self.first_order_until,
+        )
         if self.meta_gradient == "reptile" and not all(outer):
             raise ValueError(
                 "meta_gradient 'reptile' learns no rates and sees no query loss; expected with it "
-                "rates=fixed, multi_step=0 and first_order_until=0"
+                "rates=fixed, readout_start=learned, multi_step=0 and first_order_until=0"
             )
         return self
 

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
 
 
@@ -49,7 +51,8 @@ def adaptation(
     if not create_graph:
         params = {name: value.detach() for name, value in params.items()}
         learned = {name: value.detach() for name, value in learned.items()}
-    params = rule.place(params, Moment(key, 0))
+    with torch.set_grad_enabled(create_graph):
+        params = rule.begun(forward, params, learned, support, Moment(key, 0))
     yield params
     state = rule.state(params)
     for step in range(steps):

@@ -126,7 +126,7 @@ def _split(p: Problem) -> MetaGradient:
 def _remat(p: Problem) -> MetaGradient:
     forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
-        placed = p.rule.place(p.init, Moment(p.key, 0))
+        placed = p.rule.begun(forward, p.init, p.learned, p.support, Moment(p.key, 0))
         start = pytree.tree_map(_detached, placed)
         carries = [(start, p.rule.state(start))]
         for step in range(p.steps):
@@ -167,8 +167,10 @@ def _pull_back_again(
             for i, grad in enumerate(grads[step].values()):
                 cotangents[i] = cotangents[i] + grad
         for_rates = [a + b for a, b in zip(for_rates, found[len(before) :], strict=True)]
-    for_placed = cotangents[: len(p.init)]
-    return (*_pull_back(list(placed.values()), for_placed, list(p.init.values())), *for_rates)
+    for_placed, wanted = cotangents[: len(p.init)], [*p.init.values(), *rates]
+    found = _pull_back(list(placed.values()), for_placed, wanted)
+    started = zip(for_rates, found[len(p.init) :], strict=True)
+    return (*found[: len(p.init)], *(a + b for a, b in started))
 
 
 def _double_backward(p: Problem) -> MetaGradient:

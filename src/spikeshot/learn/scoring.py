@@ -27,10 +27,13 @@ def score_episode(
     steps: int,
     key: int = 0,
 ) -> Score:
-    """Adapt on the support and score the query; raises nothing, leaves nothing behind."""
-    placed = adapt(forward, loss, init, learned, rule, support, 0, key=key)
+    """Adapt on the support and score the query; raises nothing, leaves nothing behind.
+
+    Before adaptation nothing is known of the support: a readout that starts from it has not yet.
+    """
     adapted = adapt(forward, loss, init, learned, rule, support, steps, key=key)
     with torch.no_grad():
+        placed = rule.place(init, Moment(key, 0))
         before = rule.seen(forward, Moment(key, 0))(placed, query.frames)
         after = rule.seen(forward, Moment(key, steps))(adapted, query.frames)
         return Score(

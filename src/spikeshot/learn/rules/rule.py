@@ -9,13 +9,16 @@ and for devices that hold their weights in their own way, two more that do nothi
     place(params, moment) -> params      the meta-learned parameters are written onto the device
     read(params, moment) -> params       what a forward pass sees of the parameters
 
+A task may `start` elsewhere than at the meta-learned parameters: where its support says
+(`start(forward, params, learned, support, moment) -> params`, `start.py`), before `place`.
+
 `part` says which parameters inner steps change at all: the slots see only those, so the others stay
 as they are bit for bit, and their gradient is never computed.
 
 A transform may own meta-parameters (learned rates): `learned()` declares them with their start
 values, and the outer loop hands their present values back to `update`. So may a credit
-(`LearnedCredit`). Every slot is a function of its arguments: what is random is drawn from the
-moment's generator, so that a step that is run again is the same step.
+(`LearnedCredit`) and a start. Every slot is a function of its arguments: what is random is drawn
+from the moment's generator, so that a step that is run again is the same step.
 """
 
 from collections.abc import Callable
@@ -32,7 +35,7 @@ from spikeshot.learn.rules.forward import Through
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Part = Callable[[str], bool]
-CREDIT = "credit."  # before the names of a credit's meta-parameters
+CREDIT, START = "credit.", "start."  # before the names of their meta-parameters
 
 
 class Batch(NamedTuple):
@@ -129,6 +132,20 @@ class View(Protocol):
         ...
 
 
+class Start(Protocol):
+    """Says where a task starts."""
+
+    def learned(self, params: Params) -> Params:
+        """Return the meta-parameters this start adds, with their start values."""
+        ...
+
+    def __call__(
+        self, forward: Forward, params: Params, learned: Params, support: Batch, moment: Moment
+    ) -> Params:
+        """Return new parameters; differentiable in the old ones and in `learned`."""
+        ...
+
+
 def as_is(params: Params, moment: Moment) -> Params:
     """Return the parameters."""
     return params
@@ -154,12 +171,30 @@ class Rule:
     read: View = as_is
     part: Part = whole
     constant: bool = False
+    start: Start | None = None
 
     def learned(self, params: Params) -> Params:
-        """Return the rule's meta-parameters with their start values: transform's and credit's."""
-        own = self.credit.learned(params) if isinstance(self.credit, LearnedCredit) else {}
-        prefixed = {CREDIT + name: value for name, value in own.items()}
-        return self.transform.learned(self.changed(params)) | prefixed
+        """Return the meta-parameters of transform, credit and start, with their start values."""
+        found = self.transform.learned(self.changed(params))
+        if isinstance(self.credit, LearnedCredit):
+            found |= {CREDIT + name: v for name, v in self.credit.learned(params).items()}
+        if self.start:
+            found |= {START + name: v for name, v in self.start.learned(params).items()}
+        return found
+
+    def begun(
+        self, forward: Forward, params: Params, learned: Params, support: Batch, moment: Moment
+    ) -> Params:
+        """Return the parameters before the first inner step.
+
+        They are tensors of their own: where some are made of others, the credit of these is still
+        that of each by itself.
+        """
+        if self.start:
+            forward, own = self.seen(forward, moment), _of(START, learned)
+            params = self.start(forward, params, own, support, moment)
+            params = {name: value.view_as(value) for name, value in params.items()}
+        return self.place(params, moment)
 
     def state(self, params: Params) -> Any:
         """Return the transform's state at the first inner step."""
@@ -200,10 +235,10 @@ class Rule:
             forward = Through(forward, lambda values: others | values)
         credit = self.credit
         if isinstance(credit, LearnedCredit):
-            credit = credit.using(_of_credit(learned))
+            credit = credit.using(_of(CREDIT, learned))
         grads = credit(forward, loss, changed, batch, create_graph, moment)
         return {n: g.detach() for n, g in grads.items()} if self.constant else grads
 
 
-def _of_credit(learned: Params) -> Params:
-    return {n.removeprefix(CREDIT): v for n, v in learned.items() if n.startswith(CREDIT)}
+def _of(slot: str, learned: Params) -> Params:
+    return {n.removeprefix(slot): v for n, v in learned.items() if n.startswith(slot)}

@@ -1,0 +1,138 @@
+"""The readout as the support's prototypes: against its closed form, for any ways and shots."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from networks import random_frames, small_network, start
+from spikeshot.assemble import build_learner, build_network, resize_readout
+from spikeshot.config import load_config
+from spikeshot.errors import ConfigError
+from spikeshot.learn.adapt import adapt
+from spikeshot.learn.meta_train import Learner
+from spikeshot.learn.rules.apply import add
+from spikeshot.learn.rules.credit import backprop
+from spikeshot.learn.rules.part import last_layer
+from spikeshot.learn.rules.rule import Batch, Params, Rule
+from spikeshot.learn.rules.start import Prototypes
+from spikeshot.learn.rules.transform import DescendAtRate
+from spikeshot.learn.scoring import score_episode
+from spikeshot.snn.network import Readout, prepare
+from spikeshot.snn.network_forward import NetworkForward
+
+RULE = Rule(backprop, DescendAtRate(0.1), add, start=Prototypes(gain=100.0))
+
+
+def task(ways: int, shots: int, readout: Readout = "last", *, soft: bool = False) -> dict[str, Any]:
+    """Return a small task, from weights whose readout was learned for other ways."""
+    network = small_network(readout=readout)
+    network = network.soft_twin() if soft else network
+    init = resize_readout(start(network), ways)
+    frames = prepare(network, random_frames(1, batch=ways * shots))
+    support = Batch(frames, torch.arange(ways).repeat(shots))
+    query = Batch(prepare(network, random_frames(2, batch=6)), torch.arange(6) % ways)
+    return {
+        "forward": NetworkForward(network),
+        "loss": F.cross_entropy,
+        "init": init,
+        "learned": RULE.learned(init),
+        "rule": RULE,
+        "support": support,
+        "query": query,
+    }
+
+
+def begun(t: dict[str, Any], steps: int = 0) -> Params:
+    names = ("forward", "loss", "init", "learned", "rule", "support")
+    return adapt(*(t[name] for name in names), steps)
+
+
+def mean_squared_distance(t: dict[str, Any], ways: int) -> Tensor:
+    """Return |f - c|^2 / features, `[B, ways]`, sample by sample: its definition."""
+    trace = t["forward"].recorded(t["init"], t["support"].frames).trace
+    rows = t["forward"].recorded(t["init"], t["query"].frames).trace
+    mine = [trace[t["support"].labels == way].mean(0) for way in range(ways)]
+    return torch.stack([torch.stack([(f - c).square().mean() for c in mine]) for f in rows])
+
+
+@pytest.mark.parametrize("readout", ["last", "mean"])
+@pytest.mark.parametrize(("ways", "shots"), [(3, 1), (2, 3), (5, 1), (5, 3)])
+def test_logits_are_the_distances_to_the_prototypes_but_for_a_number_per_sample(
+    ways: int, shots: int, readout: Readout
+) -> None:
+    t = task(ways, shots, readout)
+    logits = t["forward"](begun(t), t["query"].frames)
+    assert logits.shape == (6, ways)
+    expected = -100.0 * mean_squared_distance(t, ways)
+    assert (expected - expected[:, :1]).abs().max() > 0.02
+    torch.testing.assert_close(
+        logits - logits.mean(1, keepdim=True), expected - expected.mean(1, keepdim=True)
+    )
+
+
+def test_only_the_readout_starts_elsewhere_and_inner_steps_go_on_from_there() -> None:
+    t = task(5, 3)
+    t["rule"] = replace(RULE, part=last_layer)  # a convex loss, which small steps make less
+    first, after = begun(t), begun(t, steps=5)
+    moved = {name for name in first if not torch.equal(first[name], t["init"][name])}
+    assert moved == {"readout.weight", "readout.bias"}
+    losses = [
+        float(F.cross_entropy(t["forward"](p, t["support"].frames), t["support"].labels))
+        for p in (first, after)
+    ]
+    assert losses[1] < losses[0] - 1e-4
+
+
+def test_the_meta_learned_readout_is_not_used() -> None:
+    t = task(3, 1)
+    other = t["init"] | {"readout.weight": torch.randn(3, 6).double()}
+    first, second = begun(t, steps=2), begun(t | {"init": other}, steps=2)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_before_adaptation_nothing_is_known_of_the_support() -> None:
+    """With its labels moved on by one class: accuracy before is that of the learned readout."""
+    t = task(3, 3)
+    moved = Batch(t["support"].frames, (t["support"].labels + 1) % 3)
+    scores = [score_episode(**(t | {"support": s}), steps=1) for s in (t["support"], moved)]
+    logits = t["forward"](t["init"], t["query"].frames)
+    plain = float((logits.argmax(1) == t["query"].labels).double().mean())
+    assert scores[0].before == scores[1].before == plain
+    assert scores[0].loss != scores[1].loss
+
+
+def test_the_credit_of_the_body_is_that_of_the_body_alone() -> None:
+    """Of a readout made of the body's own features, with a graph and without: the same step."""
+    t = task(3, 3)
+    t["init"] = {name: value.requires_grad_() for name, value in t["init"].items()}
+    names = ("forward", "loss", "init", "learned", "rule", "support")
+    plain, graph = (adapt(*(t[n] for n in names), 1, create_graph=g) for g in (False, True))
+    for name, value in plain.items():
+        torch.testing.assert_close(graph[name].detach(), value, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["learn.meta_gradient=reptile", "learn.rates=fixed"], "readout_start=learned"),
+        (["network.readout=count"], "need a linear readout"),
+    ],
+)
+def test_what_cannot_start_from_prototypes_says_so(overrides: Sequence[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        learner_of(["learn.readout_start=prototypes", *overrides])
+
+
+def test_the_configuration_gives_a_rule_that_starts_from_prototypes() -> None:
+    assert learner_of(["learn.readout_start=prototypes"]).rule.start == Prototypes()
+    assert learner_of([]).rule.start is None
+
+
+def learner_of(overrides: Sequence[str]) -> Learner:
+    config = load_config("quickstart", overrides)
+    return build_learner(config, build_network(config, (2, 32, 32)))
