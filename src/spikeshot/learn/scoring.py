@@ -28,6 +28,7 @@ def score_episode(
     key: int = 0,
 ) -> Score:
     """Adapt on the support and score the query; raises nothing, leaves nothing behind."""
+    rule = rule.settled(init)
     placed = adapt(forward, loss, init, learned, rule, support, 0, key=key)
     adapted = adapt(forward, loss, init, learned, rule, support, steps, key=key)
     with torch.no_grad():
