@@ -75,7 +75,39 @@ class UpdatesConfig(Section):
 
 
 class DeviceConfig(Section):
-    """The device that holds the weights."""
+    """The device that holds the weights (`learn/rules/devices.py`); noises in half ranges.
+
+    `asymmetry` of `linear`; `curvature` of `soft_bounds`; `alpha`, `beta`, `gamma` of
+    `gokmen_haensch`; `table`, a CSV file with the columns up and down, whose pulses are whole by
+    `rounding`. `variation` of the strength from device to device; noise of pulses (`sigma`), of
+    changed weights, of the start and of each forward pass.
+    """
+
+    model: Literal["none", "ideal", "linear", "soft_bounds", "gokmen_haensch", "table"] = "none"
+    asymmetry: float = Field(0.0, gt=-1, lt=1)
+    curvature: float = Field(1.0, ge=0, le=10)
+    alpha: float = Field(1.0, gt=0, le=100)
+    beta: float = Field(0.0, ge=-100, le=100)
+    gamma: float = Field(-1.0, ge=-100, le=100)
+    table: str = ""
+    rounding: Rounding = "stochastic"
+    variation: float = Field(0.0, ge=0, le=3)
+    sigma: float = Field(0.0, ge=0, le=10)
+    write_noise: float = Field(0.0, ge=0, le=1)
+    place_noise: float = Field(0.0, ge=0, le=1)
+    read_noise: float = Field(0.0, ge=0, le=1)
+    headroom: float = Field(1.0, gt=0, le=1000)
+    readout_headroom: float = Field(4.0, gt=0, le=1000)
+    biases: bool = False
+
+    @model_validator(mode="after")
+    def _has_table(self) -> Self:
+        if (self.model == "table") != bool(self.table):
+            raise ValueError(
+                f"table is {self.table!r} and model {self.model!r}; expected a CSV file where, and "
+                "only where, model is 'table'"
+            )
+        return self
 
 
 class LearnConfig(Section):
@@ -101,6 +133,15 @@ class LearnConfig(Section):
     weights: WeightsConfig = WeightsConfig()
     updates: UpdatesConfig = UpdatesConfig()
     device: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if self.device.model == "table" and self.weights.bits and self.weights.where != "none":
+            raise ValueError(
+                f"device.model is 'table', which has its own levels, but weights.bits is "
+                f"{self.weights.bits}; expected weights.bits=0 with it"
+            )
+        return self
 
     @property
     def steps_after_training(self) -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from spikeshot.learn.rules.apply import add
-from spikeshot.learn.rules.quantise import WeightSpec, fit_grids, quantised, then
+from spikeshot.learn.rules.devices import DeviceSpec, fit_device
+from spikeshot.learn.rules.quantise import WeightSpec, fit_grids, in_turn, quantised, then
 from spikeshot.learn.rules.rounding import Rounding, Use
 from spikeshot.learn.rules.rule import Credit, Medium, Params, Rule, Slots, Transform
 from spikeshot.learn.rules.transform import DescendAtRate, RateKind, chain
@@ -69,40 +70,52 @@ def compose(
     *,
     weights: WeightSpec | None = None,
     updates: UpdateSpec | None = None,
+    device: DeviceSpec | None = None,
 ) -> Rule:
     """Return gradient descent by `credit` (`rate`, `kind`, `steps`: `DescendAtRate`), equipped."""
     rule = Rule(credit, DescendAtRate(rate, kind, steps), add)
-    return equip(rule, weights=weights, updates=updates)
+    return equip(rule, weights=weights, updates=updates, device=device)
 
 
 def equip(
-    rule: Rule, *, weights: WeightSpec | None = None, updates: UpdateSpec | None = None
+    rule: Rule,
+    *,
+    weights: WeightSpec | None = None,
+    updates: UpdateSpec | None = None,
+    device: DeviceSpec | None = None,
 ) -> Rule:
-    """Return `rule` with its updates and weights as specified; with nothing given, `rule` itself.
+    """Return `rule` with updates, weights and device as specified; with none of them, `rule`.
 
     What `updates` asks for comes before the rule's own transform (its rates), so that a threshold
-    or a number of bits means the same for any rate. The grid of `weights` comes after everything.
+    or a number of bits means the same for any rate. A device takes the place of the rule's `apply`.
+    The grid of `weights` comes after everything: what a device holds is put on it.
     """
+    weights, device = weights or WeightSpec(), device or DeviceSpec()
     transform, medium = rule.transform, rule.medium
     if links := (updates or UpdateSpec()).links():
         transform = chain(*links, transform)
-    if weights is not None and weights.on:
-        medium = _medium(rule, weights)
+    if weights.on or device.on:
+        medium = _medium(rule, weights, device)
     return replace(rule, transform=transform, medium=medium)
 
 
-def _medium(rule: Rule, weights: WeightSpec) -> Medium:
+def _medium(rule: Rule, weights: WeightSpec, device: DeviceSpec) -> Medium:
+    """Return what fits grid and device to the parameters that a task starts from."""
+
     def settle(start: Params, transform: Transform) -> Slots:
-        place, apply = rule.place, rule.apply
-        grids = fit_grids(start, weights)
+        apply, places, read = rule.apply, [rule.place], rule.read
+        grids = fit_grids(start, weights) if weights.on else {}
         clipped = weights.clipped_gradient
-        if weights.where in ("outer", "both"):
-            place = quantised(grids, weights.place_rounding, Use.PLACE, clipped=clipped)
-        if weights.where in ("inner", "both"):
-            put = quantised(grids, weights.rounding, Use.WRITE, clipped=clipped)
-            apply = then(apply, put)
+        if grids and weights.where in ("outer", "both"):
+            places.append(quantised(grids, weights.place_rounding, Use.PLACE, clipped=clipped))
+        if device.on:
+            there = fit_device(start, device)
+            apply, read = there.apply, there.read if device.read_noise else rule.read
+            places.append(there.place)
+        if grids and weights.where in ("inner", "both"):
+            apply = then(apply, quantised(grids, weights.rounding, Use.WRITE, clipped=clipped))
             if weights.accumulate:
                 transform = chain(transform, WholeSteps(grids))
-        return Slots(transform, apply, place, rule.read)
+        return Slots(transform, apply, in_turn(*places), read)
 
     return settle

@@ -162,16 +162,21 @@ def _put(
     return grids[name].put(value, draw, clipped=clipped)
 
 
-def then(apply: Apply, *views: View) -> Apply:
-    """Return `apply` followed by `views`, as in: add, then quantise."""
+def in_turn(*views: View) -> View:
+    """Return the views one after the other."""
 
-    def both(params: Params, updates: Params, moment: Moment) -> Params:
-        params = apply(params, updates, moment)
+    def all_of_them(params: Params, moment: Moment) -> Params:
         for view in views:
             params = view(params, moment)
         return params
 
-    return both
+    return all_of_them
+
+
+def then(apply: Apply, *views: View) -> Apply:
+    """Return `apply` followed by `views`, as in: add, then quantise."""
+    after = in_turn(*views)
+    return lambda params, updates, moment: after(apply(params, updates, moment), moment)
 
 
 def clamp(low: Params, high: Params) -> View:

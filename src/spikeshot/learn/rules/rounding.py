@@ -20,6 +20,7 @@ class Use(Enum):
     UPDATE = "update"
     SPARSE = "sparse"
     PULSE = "pulse"
+    PULSE_NOISE = "pulse noise"
     WRITE_NOISE = "write noise"
     PLACE_NOISE = "place noise"
     READ_NOISE = "read noise"
