@@ -14,7 +14,8 @@ NOT_COUNTED = -1.0  # a number that equals itself, unlike NaN
 class Score(NamedTuple):
     """Query accuracy (0..1) before and after adaptation, and the query loss after it.
 
-    Where it was asked for: `writes` per weight, and the share of weights `touched` (else `NOT_COUNTED`).
+    Where it was asked for: `writes` per weight, and the share of weights `touched`; else both are
+    `NOT_COUNTED`.
     """
 
     before: float
