@@ -26,7 +26,8 @@ ALLOWED = {
     "config": {"errors", "yaml_tree", "config_errors", "config_learn"},
     "listener": {"config", "learn", "study"},
     "run_folder": {"errors", "config", "data"},
-    "assemble": {"errors", "config", "data", "snn", "learn"},
+    "assemble_rule": {"errors", "config", "snn", "learn"},
+    "assemble": {"errors", "config", "data", "snn", "learn", "assemble_rule"},
     "training": {
         *("version", "errors", "config", "data", "snn", "learn", "study"),
         *("listener", "run_folder", "assemble"),

@@ -12,7 +12,10 @@ from networks import random_frames, random_labels, relative_error, small_network
 from rule_cases import CASES, STARTED, Case, case_of, reached
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.meta_gradient import MetaGradient, meta_gradient
+from spikeshot.learn.rules.compose import UpdateSpec, equip
+from spikeshot.learn.rules.devices import DeviceSpec
 from spikeshot.learn.rules.presets import RULES, CreditOptions, get_rule
+from spikeshot.learn.rules.quantise import WeightSpec
 from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
 from spikeshot.learn.rules.start import Prototypes
 from spikeshot.snn.network import Network, prepare
@@ -172,3 +175,29 @@ def test_the_exact_meta_gradient_is_that_of_central_differences(name: str, steps
     gap = abs(slope - expected) / abs(expected)
     assert abs(expected) > 5e-3
     assert gap > 1e-6 if case.constant else gap < 1e-6
+
+
+HARDWARE = {
+    "grid": {"weights": WeightSpec(bits=4, rounding="stochastic")},
+    "accumulated": {"weights": WeightSpec(bits=4, accumulate=True)},
+    "signs": {"updates": UpdateSpec(momentum=0.5, levels="sign")},
+    "device": {"device": DeviceSpec("soft_bounds", sigma=0.1, read_noise=0.01)},
+}
+
+
+@every_rule
+@pytest.mark.parametrize("hardware", sorted(HARDWARE))
+def test_it_meets_hardware(name: str, hardware: str) -> None:
+    """By every strategy alike, and what inner steps leave alone stays as it was placed."""
+    t = task(name)
+    t["rule"] = equip(t["rule"], **HARDWARE[hardware])
+    found, again, expected = (
+        meta_gradient(**t, strategy=s) for s in ("split", "remat", "double_backward")
+    )
+    assert relative_error(found.init, expected.init) < 1e-10
+    assert relative_error(again.init, expected.init) < 1e-10
+    assert relative_error(again.learned, expected.learned) < 1e-10
+    after, before = adapted(t), adapted(t, steps=0)
+    moved = {layer(n) for n in after if not torch.equal(after[n], before[n])}
+    assert moved <= set(case_of(name).changes)
+    assert moved or hardware == "accumulated"

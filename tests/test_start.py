@@ -16,9 +16,11 @@ from spikeshot.errors import ConfigError
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.meta_train import Learner
 from spikeshot.learn.rules.apply import add
+from spikeshot.learn.rules.compose import equip
 from spikeshot.learn.rules.credit import backprop
 from spikeshot.learn.rules.part import last_layer
-from spikeshot.learn.rules.rule import Batch, Params, Rule
+from spikeshot.learn.rules.quantise import Grid, WeightSpec
+from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
 from spikeshot.learn.rules.start import Prototypes
 from spikeshot.learn.rules.transform import DescendAtRate
 from spikeshot.learn.scoring import score_episode
@@ -93,6 +95,25 @@ def test_the_meta_learned_readout_is_not_used() -> None:
     other = t["init"] | {"readout.weight": torch.randn(3, 6).double()}
     first, second = begun(t, steps=2), begun(t | {"init": other}, steps=2)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_grid_is_fitted_to_the_prototypes_as_the_placed_body_sees_them() -> None:
+    """Whatever the meta-learned readout: its size would set another step."""
+    t = task(3, 1)
+    spec = WeightSpec(bits=4, fit="max", readout_headroom=1.0)
+    t["rule"] = equip(RULE, weights=spec)
+    body = equip(RULE, weights=spec).settled(t["init"])
+    placed = body.place(t["init"], Moment(0, 0))
+    names = ("forward", "loss", "learned", "support")
+    kept = {name: t[name] for name in names} | {"init": placed, "rule": RULE}
+    float_readout = begun(kept)["readout.weight"]
+    for size in (1.0, 100.0):
+        t["init"] = t["init"] | {"readout.weight": size * t["init"]["readout.weight"]}
+        found = begun(t)
+        grid = Grid(float_readout.abs().max() / 7, 7)
+        torch.testing.assert_close(found["readout.weight"], grid.put(float_readout))
+        assert torch.equal(found["layer1.weight"], placed["layer1.weight"])
+        assert grid.codes(found["readout.weight"]).abs().max() == 7
 
 
 def test_before_adaptation_nothing_is_known_of_the_support() -> None:

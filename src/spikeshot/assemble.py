@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spikeshot.assemble_rule import build_rule
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.class_splits import split_classes
@@ -27,9 +28,7 @@ from spikeshot.data.splits import (
 )
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
-from spikeshot.learn.rules.presets import CreditOptions, get_rule
-from spikeshot.learn.rules.rule import Batch, Params, Posed, Rule, whole
-from spikeshot.learn.rules.start import Prototypes
+from spikeshot.learn.rules.rule import Batch, Params, Posed
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
 from spikeshot.snn.network import Network, prepare
@@ -259,7 +258,7 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
 def build_learner(config: Config, network: Network) -> Learner:
     """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
-    rule = _rule(config, network)
+    rule = build_rule(config, network)
     return Learner(
         NetworkForward(network),
         F.cross_entropy,
@@ -271,32 +270,6 @@ def build_learner(config: Config, network: Network) -> Learner:
         learn.multi_step,
         round(learn.first_order_until * config.train.iterations),
     )
-
-
-def _rule(config: Config, network: Network) -> Rule:
-    """Return the rule; raises `ConfigError` where it does not fit the network or the outer loop."""
-    learn = config.learn
-    options = CreditOptions(**learn.credit.model_dump())
-    rule = get_rule(learn.rule, learn.rate, learn.rates, options)
-    if learn.readout_start == "prototypes":
-        if network.readout == "count":
-            raise ConfigError(
-                "learn.readout_start is 'prototypes', which need a linear readout, but "
-                "network.readout is 'count'. Choose last or mean."
-            )
-        rule = replace(rule, start=Prototypes())
-    if learn.rule == "frozen" and options.freeze > len(network.layers):
-        raise ConfigError(
-            f"learn.credit.freeze is {options.freeze}, but the network has {len(network.layers)} "
-            "layers below its readout; expected at most as many."
-        )
-    if learn.meta_gradient == "reptile" and rule.part is not whole:
-        raise ConfigError(
-            f"learn.meta_gradient is 'reptile', which learns what inner steps change, but rule "
-            f"{learn.rule!r} leaves a part alone, which would stay as it was drawn. Choose "
-            "learn.meta_gradient=first_order."
-        )
-    return rule
 
 
 def build_outer_loop(config: Config) -> OuterLoop:

@@ -163,6 +163,9 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that score episodes [one per core].")
     ] = None,
+    writes: Annotated[
+        bool, typer.Option("--writes", help="Count the weights that inner steps write.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run's best weights on many episodes, with a 95 % interval."""
@@ -182,6 +185,7 @@ def evaluate(
             data=data,
             corpus=corpus,
             workers=workers,
+            writes=writes,
             listener=listener,
             stop=stop,
             team=team,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import ConfigError, Interrupted, RunError, nearest_hint
 from spikeshot.learn.parallel import ALONE, Team, any_of, first_alone
+from spikeshot.learn.scoring import Score
 from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
 from spikeshot.run_folder import (
@@ -185,6 +187,7 @@ def evaluate(
     data: Path | None = None,
     corpus: str | None = None,
     workers: int | None = None,
+    writes: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
     recordings: Recordings | None = None,
@@ -197,6 +200,7 @@ def evaluate(
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
     hand. `workers` threads score episodes (default: one per core); the processes of `team` share
     the episodes out (default: one thread each). The result is the same for any number of both.
+    `writes` counts what inner steps write (`learn/rules/writes.py`) and adds its means.
     """
     listener = (listener or Silent()) if team.rank == 0 else Silent()
     if split not in SPLITS:
@@ -228,19 +232,29 @@ def evaluate(
     learned = {
         k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
     }
-    score = scorer(network, learner, resize_readout(init, task.ways), learned, steps)
+    score = scorer(
+        *(network, learner, resize_readout(init, task.ways), learned, steps), count_writes=writes
+    )
+    scores: list[Score] = []
+
+    def hear(score: Score) -> None:
+        scores.append(score)
+        listener.on_episode(score)
+
     workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
     result = evaluate_episodes(
-        *(space.episode, score, range(episodes), listener.on_episode),
+        *(space.episode, score, range(episodes), hear),
         workers=workers,
         stop=stop,
         team=team,
     )
     if result is None:
         raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
+    paid = {"writes_per_weight": fmean(s.writes for s in scores)} if writes else {}
+    paid |= {"touched": fmean(s.touched for s in scores)} if writes else {}
     return {
-        **json_ready(asdict(result)),
+        **json_ready(asdict(result) | paid),
         "split": split,
         "ways": task.ways,
         "shots": task.shots,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
+from spikeshot.learn.rules.rule import Batch, Begun, Forward, Loss, Moment, Params, Rule
 
 
 def adapt(
@@ -27,20 +27,41 @@ def adapt(
     in the rule. With `create_graph` the result can be differentiated through the inner gradients
     (second order); without, each step starts from leaves and leaves nothing behind.
     """
+    begun = begin(forward, params, learned, rule, support, create_graph=create_graph, key=key)
     after = adaptation(
-        *(forward, loss, params, learned, rule, support, steps),
-        create_graph=create_graph,
-        key=key,
+        forward, loss, begun, learned, support, steps, create_graph=create_graph, key=key
     )
+    return last(after)
+
+
+def last(after: Iterator[Params]) -> Params:
+    """Return the parameters after the last inner step of `adaptation`; holds no others."""
     return deque(after, maxlen=1).pop()
+
+
+def begin(
+    forward: Forward,
+    params: Params,
+    learned: Params,
+    rule: Rule,
+    support: Batch,
+    *,
+    create_graph: bool = False,
+    key: int = 0,
+) -> Begun:
+    """Return the rule and the parameters before the first inner step; else as `adapt`."""
+    if not create_graph:
+        params = {name: value.detach() for name, value in params.items()}
+        learned = {name: value.detach() for name, value in learned.items()}
+    with torch.set_grad_enabled(create_graph):
+        return rule.begun(forward, params, learned, support, Moment(key, 0))
 
 
 def adaptation(
     forward: Forward,
     loss: Loss,
-    params: Params,
+    begun: Begun,
     learned: Params,
-    rule: Rule,
     support: Batch,
     steps: int,
     *,
@@ -48,11 +69,9 @@ def adaptation(
     key: int = 0,
 ) -> Iterator[Params]:
     """Yield the parameters before the first inner step, then after each; else as `adapt`."""
+    rule, params = begun
     if not create_graph:
-        params = {name: value.detach() for name, value in params.items()}
         learned = {name: value.detach() for name, value in learned.items()}
-    with torch.set_grad_enabled(create_graph):
-        params = rule.begun(forward, params, learned, support, Moment(key, 0))
     yield params
     state = rule.state(params)
     for step in range(steps):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from spikeshot.learn.adapt import adaptation, inner_step
+from spikeshot.learn.adapt import adaptation, begin, inner_step, last
 from spikeshot.learn.rules.forward import Clocked
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
@@ -111,7 +111,8 @@ def meta_gradient(
 
 
 def _split(p: Problem) -> MetaGradient:
-    path, outputs, cotangents = _path(p), list[Tensor](), list[Tensor]()
+    outputs, cotangents = list[Tensor](), list[Tensor]()
+    p, path = _path(p)
     with p.watch.phase("query"):
         for step in p.weights:
             grads, loss, accuracy = _query_gradient(p, path[step], step)
@@ -126,7 +127,8 @@ def _split(p: Problem) -> MetaGradient:
 def _remat(p: Problem) -> MetaGradient:
     forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
-        placed = p.rule.begun(forward, p.init, p.learned, p.support, Moment(p.key, 0))
+        begun = begin(forward, p.init, p.learned, p.rule, p.support, create_graph=True, key=p.key)
+        p, placed = replace(p, rule=begun.rule), begun.params
         start = pytree.tree_map(_detached, placed)
         carries = [(start, p.rule.state(start))]
         for step in range(p.steps):
@@ -174,7 +176,8 @@ def _pull_back_again(
 
 
 def _double_backward(p: Problem) -> MetaGradient:
-    path, total = _path(p), torch.zeros((), dtype=torch.float64)
+    p, path = _path(p)
+    total = torch.zeros((), dtype=torch.float64)
     with p.watch.phase("query"):
         frames = p.prepare(p.query.frames)
         for step, weight in p.weights.items():
@@ -194,19 +197,19 @@ def _reptile(p: Problem) -> MetaGradient:
     of the norm does not. Inner steps see the support alone: give it more shots than one, and take
     more than one step, for with one step this is training on all tasks at once.
     """
-    start, adapted = None, p.init
+    forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
-        for adapted in adaptation(
-            *(Clocked(p.forward, p.watch), p.loss, p.init, p.learned, p.rule, p.support, p.steps),
-            key=p.key,
-        ):
-            start = start or adapted
+        begun = begin(forward, p.init, p.learned, p.rule, p.support, key=p.key)
+        p = replace(p, rule=begun.rule)
+        adapted = last(
+            adaptation(*(forward, p.loss, begun, p.learned, p.support, p.steps), key=p.key)
+        )
     with p.watch.phase("query"), torch.no_grad():
         logits = _seen_after(p, p.steps)(adapted, p.prepare(p.query.frames))
         loss = p.loss(logits, p.query.labels)
     found = [
         (a - b) / max(p.steps, 1)
-        for a, b in zip((start or {}).values(), adapted.values(), strict=True)
+        for a, b in zip(begun.params.values(), adapted.values(), strict=True)
     ]
     nothing = [torch.zeros_like(value) for value in p.learned.values()]
     return _package(p, (*found, *nothing), loss, _hits(logits, p.query.labels) / len(logits))
@@ -219,16 +222,20 @@ _STRATEGIES: dict[str, Callable[[Problem], MetaGradient]] = {
 }
 
 
-def _path(p: Problem) -> list[Params]:
-    """Return the parameters before the first inner step and after each, with their graph."""
+def _path(p: Problem) -> tuple[Problem, list[Params]]:
+    """Return the task with its rule settled, and its parameters with their graph.
+
+    These are the parameters before the first inner step and after each.
+    """
     forward = Clocked(p.forward, p.watch)
     with p.watch.phase("inner"):
+        begun = begin(forward, p.init, p.learned, p.rule, p.support, create_graph=True, key=p.key)
         steps = adaptation(
-            *(forward, p.loss, p.init, p.learned, p.rule, p.support, p.steps),
+            *(forward, p.loss, begun, p.learned, p.support, p.steps),
             create_graph=True,
             key=p.key,
         )
-        return list(steps)
+        return replace(p, rule=begun.rule), list(steps)
 
 
 def _seen_after(p: Problem, step: int) -> Forward:

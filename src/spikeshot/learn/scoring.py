@@ -4,16 +4,25 @@ from typing import NamedTuple
 
 import torch
 
-from spikeshot.learn.adapt import adapt
+from spikeshot.learn.adapt import adaptation, begin, last
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
+from spikeshot.learn.rules.writes import counted
+
+NOT_COUNTED = -1.0  # a number that equals itself, unlike NaN
 
 
 class Score(NamedTuple):
-    """Query accuracy (0..1) before and after adaptation, and the query loss after it."""
+    """Query accuracy (0..1) before and after adaptation, and the query loss after it.
+
+    Where it was asked for: `writes` per weight, and the share of weights `touched`; else both are
+    `NOT_COUNTED`.
+    """
 
     before: float
     after: float
     loss: float
+    writes: float = NOT_COUNTED
+    touched: float = NOT_COUNTED
 
 
 def score_episode(
@@ -26,18 +35,31 @@ def score_episode(
     query: Batch,
     steps: int,
     key: int = 0,
+    *,
+    count_writes: bool = False,
 ) -> Score:
     """Adapt on the support and score the query; raises nothing, leaves nothing behind.
 
     Before adaptation nothing is known of the support: a readout that starts from it has not yet.
+    `count_writes` takes a comparison of all weights at every inner step.
     """
-    adapted = adapt(forward, loss, init, learned, rule, support, steps, key=key)
+    early = rule.settled(init)
+    begun = begin(forward, init, learned, rule, support, key=key)
+    tally = None
+    if count_writes:
+        counting, tally = counted(begun.rule, begun.params)
+        begun = begun._replace(rule=counting)
+    adapted = last(adaptation(forward, loss, begun, learned, support, steps, key=key))
     with torch.no_grad():
-        placed = rule.place(init, Moment(key, 0))
-        before = rule.seen(forward, Moment(key, 0))(placed, query.frames)
-        after = rule.seen(forward, Moment(key, steps))(adapted, query.frames)
+        placed = early.place(init, Moment(key, 0))
+        before = early.seen(forward, Moment(key, 0))(placed, query.frames)
+        after = begun.rule.seen(forward, Moment(key, steps))(adapted, query.frames)
+        paid = (tally.writes_per_weight, tally.touched) if tally else ()
         return Score(
-            _accuracy(before, query), _accuracy(after, query), float(loss(after, query.labels))
+            _accuracy(before, query),
+            _accuracy(after, query),
+            float(loss(after, query.labels)),
+            *paid,
         )
 
 

@@ -48,11 +48,16 @@ RULES: dict[str, Callable[[DescendAtRate, CreditOptions], Rule]] = {
 }
 
 
-def get_rule(name: str, rate: float, kind: RateKind, options: CreditOptions = DEFAULTS) -> Rule:
-    """Return the rule `name` with its (start) rate; raises `ConfigError` for an unknown name."""
+def get_rule(
+    name: str, rate: float, kind: RateKind, options: CreditOptions = DEFAULTS, *, steps: int = 1
+) -> Rule:
+    """Return the rule `name` with its (start) rate; raises `ConfigError` for an unknown name.
+
+    `steps`: inner steps that have a rate of their own, where `kind` is `step`.
+    """
     if name not in RULES:
         raise ConfigError(
             f"rule {name!r} is unknown{nearest_hint(name, RULES)}; expected one of "
             f"{', '.join(RULES)}."
         )
-    return RULES[name](DescendAtRate(rate, kind), options)
+    return RULES[name](DescendAtRate(rate, kind, steps), options)

@@ -12,6 +12,9 @@ and for devices that hold their weights in their own way, two more that do nothi
 A task may `start` elsewhere than at the meta-learned parameters: where its support says
 (`start(forward, params, learned, support, moment) -> params`, `start.py`), before `place`.
 
+What of this depends on where a task starts, as the step of a grid or the range of a device, is
+found once a task, by `Rule.begun`, from the parameters before they are placed (`Rule.settled`).
+
 `part` says which parameters inner steps change at all: the slots see only those, so the others stay
 as they are bit for bit, and their gradient is never computed.
 
@@ -22,7 +25,7 @@ from the moment's generator, so that a step that is run again is the same step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -156,12 +159,34 @@ def whole(name: str) -> bool:
     return True
 
 
+class Slots(NamedTuple):
+    """The slots that a medium fills: what keeps the weights, as a grid or a device, in one task."""
+
+    transform: Transform
+    apply: Apply
+    place: View = as_is
+    read: View = as_is
+
+
+Medium = Callable[[Params, Transform], Slots]
+"""(parameters that a task starts from, the rule's transform) -> the slots of that task."""
+
+
+class Begun(NamedTuple):
+    """A task before its first inner step: the rule, settled there, and the placed parameters."""
+
+    rule: "Rule"
+    params: Params
+
+
 @dataclass(frozen=True)
 class Rule:
     """One inner step: `apply(params, transform(credit(...)))` on the `part` that steps change.
 
     `place` comes once, before the first step; `read` at every forward pass, the query's too; both
-    see all parameters. `constant`: gradients are cut off from the graph (first order).
+    see all parameters. `constant`: gradients are cut off from the graph (first order). `medium`,
+    where there is one, fills these slots and may lengthen the transform, by a link that learns
+    nothing, when it is known where a task starts.
     """
 
     credit: Credit
@@ -172,6 +197,7 @@ class Rule:
     part: Part = whole
     constant: bool = False
     start: Start | None = None
+    medium: Medium | None = None
 
     def learned(self, params: Params) -> Params:
         """Return the meta-parameters of transform, credit and start, with their start values."""
@@ -182,19 +208,37 @@ class Rule:
             found |= {START + name: v for name, v in self.start.learned(params).items()}
         return found
 
+    def settled(self, params: Params) -> "Rule":
+        """Return the rule of a task that starts at `params`, which are not yet placed.
+
+        What the medium finds there is a constant to every gradient. A settled rule stays as it is.
+        """
+        if self.medium is None:
+            return self
+        start = {name: value.detach() for name, value in params.items()}
+        slots = self.medium(start, self.transform)
+        return replace(self, **slots._asdict(), medium=None)
+
     def begun(
         self, forward: Forward, params: Params, learned: Params, support: Batch, moment: Moment
-    ) -> Params:
-        """Return the parameters before the first inner step.
+    ) -> Begun:
+        """Return the task before its first inner step, from the meta-learned parameters.
 
-        They are tensors of their own: where some are made of others, the credit of these is still
-        that of each by itself.
+        A start sees the support through the placed parameters, as inner steps will; what it makes
+        is placed with the others, on a grid or device that is fitted to all of them. They are
+        tensors of their own: where some are made of others, the credit of these is still that of
+        each by itself.
         """
         if self.start:
-            forward, own = self.seen(forward, moment), _of(START, learned)
-            params = self.start(forward, params, own, support, moment)
+            early = self.settled(params)
+            placed = early.place(params, moment)
+            made = self.start(
+                *(early.seen(forward, moment), placed, _of(START, learned), support, moment)
+            )
+            params = params | {n: value for n, value in made.items() if value is not placed[n]}
             params = {name: value.view_as(value) for name, value in params.items()}
-        return self.place(params, moment)
+        rule = self.settled(params)
+        return Begun(rule, rule.place(params, moment))
 
     def state(self, params: Params) -> Any:
         """Return the transform's state at the first inner step."""
