@@ -54,13 +54,16 @@ def sweep(
 ) -> None:
     """Train and evaluate a grid of learners; ends with a table, intervals and figures."""
     from spikeshot.config import Config
-    from spikeshot.study.grid import adjusted, load_grid, points_of
+    from spikeshot.study.grid import adjusted, points_of
+    from spikeshot.study.grid_file import load_grid
     from spikeshot.study.plan import chosen
 
     grid = load_grid(study, overrides or [], list(Config.model_fields), start=start)
     grid = adjusted(grid, _seeds(seeds), episodes)
     points = points_of(grid)
     todo = chosen(points, only) if only else points
+    for arm in grid.left_out:
+        sys.stderr.write(f"arm {arm} needs a run and is left out: --set arms.{arm}.run=RUN\n")
     if dry_run:
         _show(todo)
         return

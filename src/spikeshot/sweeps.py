@@ -286,6 +286,7 @@ def write_results(
         "sweep": grid.name,
         "about": grid.about,
         "reference": grid.reference,
+        "left_out": list(grid.left_out),
         "version": spikeshot.__version__,
         "commit": commit(),
         "data_digest": sorted({str(d.result["data_digest"]) for d in done}),
