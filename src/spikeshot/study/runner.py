@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -52,11 +52,18 @@ class Status:
 
 
 @dataclass
-class _Running:
+class _Worker:
+    """A process that does one point after another, and the line to it; idle between points."""
+
     process: SpawnProcess
     line: Connection
-    started: float
+    started: float = 0.0
     share: float = 0.0
+
+    def end(self) -> None:
+        """Let an idle process end, for it hears that nothing more will come."""
+        self.line.close()
+        self.process.join()
 
 
 @dataclass
@@ -67,7 +74,8 @@ class _Book:
     done: set[str]
     known: dict[bool, list[float]]  # seconds that points took, by `train`
     total: int
-    running: dict[str, _Running] = field(default_factory=dict)
+    running: dict[str, _Worker] = field(default_factory=dict)
+    idle: list[_Worker] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     points: dict[str, Point] = field(default_factory=dict)
 
@@ -94,7 +102,8 @@ def run_points(
         if point.name in finished:
             known[point.train].append(finished[point.name])
     waiting = [p for p in points if p.name not in finished]
-    book = _Book(waiting, set(finished), known, len(points), points={p.name: p for p in points})
+    kept = {p.name for p in points} & set(finished)
+    book = _Book(waiting, kept, known, len(points), points={p.name: p for p in points})
     context = multiprocessing.get_context("spawn")
     try:
         while book.waiting or book.running:
@@ -113,6 +122,8 @@ def run_points(
         for running in book.running.values():
             running.process.kill()
             running.process.join()
+        for worker in book.idle:
+            worker.end()
     return book.failed
 
 
@@ -137,12 +148,20 @@ def _fail_orphans(book: _Book, on_end: Callable[[Point, str], None]) -> None:
 def _begin(
     book: _Book, point: Point, work: Work, context: multiprocessing.context.SpawnContext
 ) -> None:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(theirs, work, point), name=point.name)
-    with _signals_held():
-        process.start()
-    theirs.close()
-    book.running[point.name] = _Running(process, ours, time.monotonic())
+    alive = [w for w in book.idle if w.process.is_alive()]
+    if alive:
+        worker = alive[0]
+        book.idle.remove(worker)
+    else:
+        ours, theirs = context.Pipe()
+        worker = _Worker(context.Process(target=_child, args=(theirs, work)), ours)
+        with _signals_held():
+            worker.process.start()
+        theirs.close()
+    with suppress(OSError):  # it has just died, as will be heard
+        worker.line.send(point)
+    worker.started, worker.share = time.monotonic(), 0.0
+    book.running[point.name] = worker
 
 
 @contextmanager
@@ -169,13 +188,13 @@ def _listen(book: _Book, on_end: Callable[[Point, str], None]) -> None:
             word, value = line.recv()
         except (EOFError, OSError):
             running.process.join()
-            word, value = "failed", f"its process ended with code {running.process.exitcode}."
+            word, value = "died", f"its process ended with code {running.process.exitcode}."
         if word == "share":
             running.share = value
             continue
         del book.running[name]
-        running.process.join()
-        running.line.close()
+        if word != "died":
+            book.idle.append(running)
         if word == "done":
             book.done.add(name)
             book.known[point.train].append(time.monotonic() - running.started)
@@ -223,11 +242,18 @@ def _status(book: _Book, processes: int) -> Status:
     )
 
 
-def _child(line: Connection, work: Work, point: Point) -> None:
-    """Work in a process of its own; what the parent says on the line, or its death, means stop."""
+def _child(line: Connection, work: Work) -> None:
+    """Do the points that come along the line; what else comes, or its end, means stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and says so
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        while isinstance(point := line.recv(), Point):
+            line.send(_end_of(point, work, line))
+    except (EOFError, OSError):  # nothing more will come
+        return
 
+
+def _end_of(point: Point, work: Work, line: Connection) -> tuple[str, str]:
     def tell(share: float) -> None:
         try:
             line.send(("share", share))
@@ -236,13 +262,9 @@ def _child(line: Connection, work: Work, point: Point) -> None:
 
     try:
         work(point, tell, line.poll)
-        end = ("done", "")
+        return "done", ""
     except SpikeshotError as error:
-        end = ("failed", str(error))
+        return "failed", str(error)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        end = ("failed", f"{type(error).__name__}: {error}")
-    try:
-        line.send(end)
-    except OSError:
-        return
+        return "failed", f"{type(error).__name__}: {error}"
