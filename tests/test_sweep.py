@@ -125,7 +125,7 @@ def test_the_table_is_what_one_writes_by_hand():
     header, first, second = to_csv(rows).splitlines()
     assert header.startswith("arm,bits,seeds,accuracy,accuracy_ci_episodes,accuracy_ci_seeds,")
     assert first.startswith("base,,0 1 2,90.0,")
-    assert second.startswith("low,4,0 1 2,81.6667,13.4687,7.1717,20.0,0.0,0.0,-8.3333,3.2667,")
+    assert second.startswith("low,4,0 1 2,81.6667,13.4688,7.1717,20.0,0.0,0.0,-8.3333,3.2667,")
     assert second.endswith(",4.5")
 
 
