@@ -200,7 +200,7 @@ SECTIONS = list(sections())
     ("path", "known"), SECTIONS, ids=[".".join(p) or "root" for p, _ in SECTIONS]
 )
 def test_an_unknown_key_anywhere_is_named_with_the_nearest(tmp_path, path, known):
-    assert len(SECTIONS) == 10
+    assert len(SECTIONS) == 13
     for key in known:
         wrong = f"{key}x"
         tree = {wrong: 1}

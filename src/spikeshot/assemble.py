@@ -25,7 +25,11 @@ from spikeshot.data.splits import (
 )
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
+from spikeshot.learn.rules.compose import UpdateSpec, equip
+from spikeshot.learn.rules.device_table import read_table
+from spikeshot.learn.rules.devices import DeviceSpec
 from spikeshot.learn.rules.presets import get_rule
+from spikeshot.learn.rules.quantise import WeightSpec
 from spikeshot.learn.rules.rule import Batch, Params, Posed
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
@@ -198,7 +202,12 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
 def build_learner(config: Config, network: Network) -> Learner:
     """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
-    rule = get_rule(learn.rule, learn.rate, learn.rates)
+    rule = equip(
+        get_rule(learn.rule, learn.rate, learn.rates, learn.inner_steps),
+        weights=WeightSpec(**learn.weights.model_dump()),
+        updates=UpdateSpec(**learn.updates.model_dump()),
+        device=_device(config),
+    )
     return Learner(
         partial(forward_prepared, network),
         F.cross_entropy,
@@ -208,6 +217,13 @@ def build_learner(config: Config, network: Network) -> Learner:
         learn.strategy,
         learn.micro_batch,
     )
+
+
+def _device(config: Config) -> DeviceSpec:
+    """Return the device, its table read from the file."""
+    given = config.learn.device.model_dump()
+    table = given.pop("table")
+    return DeviceSpec(**given, table=read_table(Path(table)) if table else None)
 
 
 def build_outer_loop(config: Config) -> OuterLoop:

@@ -171,6 +171,9 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that score episodes [one per core].")
     ] = None,
+    writes: Annotated[
+        bool, typer.Option("--writes", help="Count the weights that inner steps write.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a run's best weights on many episodes, with a 95 % interval."""
@@ -192,6 +195,7 @@ def evaluate(
             overrides=overrides or [],
             scores=scores,
             workers=workers,
+            writes=writes,
             listener=listener,
             stop=stop,
             team=team,

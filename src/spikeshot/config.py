@@ -11,19 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from spikeshot.config_learn import LearnConfig
+from spikeshot.config_learn import Section as _Section
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
 Decay = float
 Side = Annotated[int, Field(ge=1, le=32_768)]  # pixels
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
 
 
 class AugmentConfig(_Section):
@@ -185,30 +181,6 @@ class TaskConfig(_Section):
     ways: int = Field(5, ge=2, le=1000)
     shots: int = Field(1, ge=1, le=1000)
     queries: int = Field(10, ge=1, le=1000)
-
-
-class LearnConfig(_Section):
-    """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps.
-
-    `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
-    cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
-    `strategy` and `micro_batch` (query samples per pass, 0: all) trade memory for time and change
-    no number but by rounding (`learn/meta_gradient.py`).
-    """
-
-    rule: str = "sgd"
-    rate: float = Field(1.0, gt=0, le=1000)
-    rates: Literal["fixed", "scalar", "tensor"] = "fixed"
-    inner_steps: int = Field(1, ge=1, le=1000)
-    test_steps: int = Field(0, ge=0, le=1000)
-    meta_gradient: Literal["exact", "first_order"] = "exact"
-    strategy: Literal["split", "remat", "double_backward"] = "split"
-    micro_batch: int = Field(0, ge=0)
-
-    @property
-    def steps_after_training(self) -> int:
-        """Inner steps at validation and evaluation."""
-        return self.test_steps or self.inner_steps
 
 
 class TrainConfig(_Section):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -191,6 +192,7 @@ def evaluate(
     data: Path | None = None,
     corpus: str | None = None,
     workers: int | None = None,
+    writes: bool = False,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
     recordings: Recordings | None = None,
@@ -202,9 +204,10 @@ def evaluate(
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
     hand. `overrides` evaluate under another rule, precision or device (`overriding.py`); `scores`
-    is a file for the accuracies of every episode (`study/scores.py`). `workers` threads score
-    episodes (default: one per core); the processes of `team` share the episodes out (default: one
-    thread each). The result is the same for any number of both.
+    is a file for the accuracies of every episode (`study/scores.py`). `writes` counts what inner
+    steps write (`learn/rules/writes.py`) and adds its means. `workers` threads score episodes
+    (default: one per core); the processes of `team` share the episodes out (default: one thread
+    each). The result is the same for any number of both.
     """
     listener = (listener or Silent()) if team.rank == 0 else Silent()
     if split not in SPLITS:
@@ -235,7 +238,9 @@ def evaluate(
     network = build_network(config, space.frame_shape)
     learner = build_learner(config, network)
     init, learned = weights_and_rates(tensors, learner, out)
-    score = scorer(network, learner, resize_readout(init, task.ways), learned, steps)
+    score = scorer(
+        *(network, learner, resize_readout(init, task.ways), learned, steps), count_writes=writes
+    )
     workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
     heard: list[Score] = []
@@ -249,8 +254,10 @@ def evaluate(
         raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
     if scores and team.rank == 0:
         write_scores(scores, heard)
+    paid = {"writes_per_weight": fmean(s.writes for s in heard)} if writes else {}
+    paid |= {"touched": fmean(s.touched for s in heard)} if writes else {}
     return {
-        **json_ready(asdict(result)),
+        **json_ready(asdict(result) | paid),
         "split": split,
         "ways": task.ways,
         "shots": task.shots,

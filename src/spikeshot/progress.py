@@ -151,6 +151,12 @@ def print_result(result: dict[str, Any], run: Path) -> None:
     console = Console()
     console.print(title, highlight=False, markup=False, soft_wrap=True)
     console.print(table)
+    if "touched" in result:
+        console.print(
+            f"{100 * result['touched']:.2f} % of the weights touched, "
+            f"{result['writes_per_weight']:.4f} writes per weight",
+            highlight=False,
+        )
     chance = 100 / result["ways"]
     minutes = f", {result['training_minutes']} min" if "training_minutes" in result else ""
     console.print(

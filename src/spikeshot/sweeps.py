@@ -145,9 +145,10 @@ def commands(point: Point, place: Place) -> list[str]:
         sets = [*point.overrides, "threads=1", *([f"train.start={start}"] if start else [])]
         line = ["spikeshot", "train", point.base, *data, "--out", str(run)]
         made.append(line + [word for text in sets for word in ("--set", text)])
-    options = {k: v for k, v in asdict(m).items() if k != "overrides" and v is not None}
+    options = {k: v for k, v in asdict(m).items() if k not in ("overrides", "writes")}
     line = ["spikeshot", "evaluate", str(run), *data]
-    line += [word for k, v in options.items() for word in (f"--{k}", str(v))]
+    line += [word for k, v in options.items() if v is not None for word in (f"--{k}", str(v))]
+    line += ["--writes"] if m.writes else []
     made.append(line + [word for text in m.overrides for word in ("--set", text)])
     return [shlex.join(words) for words in made]
 
@@ -290,7 +291,9 @@ def write_results(
         "version": spikeshot.__version__,
         "commit": commit(),
         "data_digest": sorted({str(d.result["data_digest"]) for d in done}),
-        "points": {d.point.name: dict(d.record) for d in done},
+        "points": {
+            d.point.name: {k: v for k, v in d.record.items() if k != "config"} for d in done
+        },
         "failed": dict(failed),
         "unfinished": sorted({p.name for p in points} - {d.point.name for d in done}),
     }

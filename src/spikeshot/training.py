@@ -60,15 +60,22 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    network: Network, learner: Learner, init: Params, learned: Params, steps: int
+    network: Network,
+    learner: Learner,
+    init: Params,
+    learned: Params,
+    steps: int,
+    *,
+    count_writes: bool = False,
 ) -> Callable[[Episode], Score]:
-    """Return the function that scores an episode."""
+    """Return the function that scores an episode, and counts its writes where asked to."""
 
     def score(episode: Episode) -> Score:
         support, query, key = pose(network, episode)
         return score_episode(
             *(learner.forward, learner.loss, init, learned, learner.rule),
             *(support, query, steps, key),
+            count_writes=count_writes,
         )
 
     return score

@@ -26,6 +26,7 @@ def adapt(
     if not create_graph:
         params = {name: value.detach() for name, value in params.items()}
         learned = {name: value.detach() for name, value in learned.items()}
+    rule = rule.settled(params)
     params = rule.place(params, Moment(key, 0))
     state = rule.transform.init(params)
     for step in range(steps):

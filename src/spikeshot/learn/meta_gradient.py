@@ -77,6 +77,7 @@ def meta_gradient(
     hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the
     task's, for what is random in the rule.
     """
+    rule = rule.settled(init)
     if kind == "first_order":
         rule = replace(rule, credit=_constant(rule.credit))
     problem = Problem(

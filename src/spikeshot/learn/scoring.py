@@ -1,19 +1,26 @@
 """Scoring: accuracy on the query of one episode, before and after adaptation, without a graph."""
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
+from spikeshot.learn.rules.writes import counted
 
 
 class Score(NamedTuple):
-    """Query accuracy (0..1) before and after adaptation, and the query loss after it."""
+    """Query accuracy (0..1) before and after adaptation, and the query loss after it.
+
+    Where it was asked for: `writes` per weight, and the share of weights `touched` (else NaN).
+    """
 
     before: float
     after: float
     loss: float
+    writes: float = math.nan
+    touched: float = math.nan
 
 
 def score_episode(
@@ -26,15 +33,28 @@ def score_episode(
     query: Batch,
     steps: int,
     key: int = 0,
+    *,
+    count_writes: bool = False,
 ) -> Score:
-    """Adapt on the support and score the query; raises nothing, leaves nothing behind."""
+    """Adapt on the support and score the query; raises nothing, leaves nothing behind.
+
+    `count_writes` takes a comparison of all weights at every inner step.
+    """
+    rule = rule.settled(init)
     placed = adapt(forward, loss, init, learned, rule, support, 0, key=key)
+    tally = None
+    if count_writes:
+        rule, tally = counted(rule, init)
     adapted = adapt(forward, loss, init, learned, rule, support, steps, key=key)
     with torch.no_grad():
         before = rule.seen(forward, Moment(key, 0))(placed, query.frames)
         after = rule.seen(forward, Moment(key, steps))(adapted, query.frames)
+        paid = (tally.writes_per_weight, tally.touched) if tally else ()
         return Score(
-            _accuracy(before, query), _accuracy(after, query), float(loss(after, query.labels))
+            _accuracy(before, query),
+            _accuracy(after, query),
+            float(loss(after, query.labels)),
+            *paid,
         )
 
 

@@ -12,7 +12,7 @@ from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.study.plan import Measure, Point, in_order
 
 BASE, FRESH = "base", "fresh"
-MEASURE_KEYS = ("split", "episodes", "ways", "shots", "queries", "steps")
+MEASURE_KEYS = ("split", "episodes", "ways", "shots", "queries", "steps", "writes")
 
 Keys = dict[str, Any]  # dotted key of a configuration -> value
 

@@ -11,7 +11,10 @@ from spikeshot.errors import ConfigError, nearest_hint
 
 @dataclass(frozen=True)
 class Measure:
-    """How a learner is evaluated; None: as it was trained. `overrides`: learn.* and task.* keys."""
+    """How a learner is evaluated; None: as it was trained. `overrides`: learn.* and task.* keys.
+
+    `writes`: what inner steps write is counted.
+    """
 
     split: str = "test"
     episodes: int = 600
@@ -19,6 +22,7 @@ class Measure:
     shots: int | None = None
     queries: int | None = None
     steps: int | None = None
+    writes: bool = False
     overrides: tuple[str, ...] = ()
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,15 +15,20 @@ COLUMNS = ("episode", *Score._fields)
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write one line per episode: its number, accuracy before and after (0..1), query loss.
+    """Write one line per episode: its number, accuracy before and after (0..1), query loss,
+    and what inner steps wrote where that was counted.
 
     `.csv` gives CSV with a header, any other name JSON lines. Raises `RunError` where the disk
     refuses; the file is whole or not there.
     """
     rows = [dict(zip(COLUMNS, (i, *score), strict=True)) for i, score in enumerate(scores)]
+    columns = [
+        c for c in COLUMNS if not all(math.isnan(row[c]) for row in rows)
+    ]  # what was counted
+    rows = [{c: row[c] for c in columns} for row in rows]
     if path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         whole = text.getvalue()
@@ -40,7 +46,8 @@ def read_scores(path: Path) -> list[Score]:
             if path.suffix == ".csv"
             else [json.loads(line) for line in text.splitlines()]
         )
-        return [Score(*(float(row[name]) for name in Score._fields)) for row in rows]
+        kept = [{k: float(v) for k, v in row.items() if k in Score._fields} for row in rows]
+        return [Score(**row) for row in kept]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} cannot be read ({type(error).__name__}: {error}); expected the scores of an "

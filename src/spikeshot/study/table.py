@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from spikeshot.learn.scoring import Score
@@ -13,6 +14,7 @@ from spikeshot.study.plan import Point
 EPISODES_KEY = ("data_digest", "split", "seed", "ways", "shots", "queries", "episodes")
 """What makes two evaluations go through the same episodes."""
 
+WRITTEN = ("touched", "writes_per_weight")
 MINUS, PLUS_MINUS = "\u2212", "±"
 
 
@@ -31,6 +33,7 @@ class Row:
     """One arm at one place of the axes, over its seeds; accuracies 0..1.
 
     `difference`: to the reference, over the same episodes; None where they are not the same.
+    `touched` (share of the weights) and `writes_per_weight` of one adaptation, where counted.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Row:
     before: Estimate
     difference: Estimate | None
     training_minutes: float
+    touched: float | None = None
+    writes_per_weight: float | None = None
 
 
 def combination(point: Point) -> str:
@@ -68,7 +73,13 @@ def _row(name: str, group: Sequence[Done], reference: Sequence[Done]) -> Row:
         estimate([[s.before for s in d.scores] for d in group]),
         _difference(group, reference),
         sum(d.record.get("training_minutes") or 0.0 for d in group),
+        *(_mean(d.result.get(key) for d in group) for key in WRITTEN),
     )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
 
 
 def _difference(group: Sequence[Done], reference: Sequence[Done]) -> Estimate | None:
@@ -97,6 +108,7 @@ def _flat(row: Row, axes: Sequence[str]) -> dict[str, Any]:
         flat[f"{name}_ci_episodes"] = round(100 * value.ci_episodes, 4) if value else None
         over = value.ci_seeds if value else None
         flat[f"{name}_ci_seeds"] = None if over is None else round(100 * over, 4)
+    flat |= {key: getattr(row, key) for key in WRITTEN}
     return flat | {"training_minutes": round(row.training_minutes, 2)}
 
 
@@ -120,8 +132,13 @@ def to_markdown(rows: Sequence[Row], reference: str) -> str:
     """Return the table as markdown: mean ± interval over episodes (± over seeds, from three on)."""
     axes = list(dict.fromkeys(axis for row in rows for axis in row.values))
     head = ["arm", *axes, "seeds", "before, %", "after, %", f"paired difference to {reference}"]
-    lines = [head, ["---"] * (1 + len(axes)) + ["---:"] * 4]
+    counted = any(row.touched is not None for row in rows)
+    if counted:
+        head += ["weights touched, %", "writes per weight"]
+    lines = [head, ["---"] * (1 + len(axes)) + ["---:"] * (len(head) - len(axes) - 1)]
     for row in rows:
+        paid = ["" if row.touched is None else f"{100 * row.touched:.2f}"]
+        paid += ["" if row.writes_per_weight is None else f"{row.writes_per_weight:.4f}"]
         lines.append(
             [
                 row.arm,
@@ -130,6 +147,7 @@ def to_markdown(rows: Sequence[Row], reference: str) -> str:
                 _percent(row.before),
                 _percent(row.after),
                 _percent(row.difference, signed=True) if row.name != reference else "",
+                *(paid if counted else []),
             ]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -138,7 +156,7 @@ def to_markdown(rows: Sequence[Row], reference: str) -> str:
 def _percent(value: Estimate | None, *, signed: bool = False) -> str:
     if value is None:
         return ""
-    mean = f"{100 * value.mean:{'+' if signed else ''}.2f}".replace("-", MINUS)
+    mean = f"{round(100 * value.mean, 2) + 0.0:{'+' if signed else ''}.2f}".replace("-", MINUS)
     text = f"{mean} {PLUS_MINUS} {100 * value.ci_episodes:.2f}"
     if value.ci_seeds is not None:
         text += f" ({PLUS_MINUS} {100 * value.ci_seeds:.2f} over seeds)"

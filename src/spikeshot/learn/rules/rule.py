@@ -9,6 +9,9 @@ and for devices that hold their weights in their own way, two more that do nothi
     place(params, moment) -> params      the meta-learned parameters are written onto the device
     read(params, moment) -> params       what a forward pass sees of the parameters
 
+What of this depends on where a task starts, as the step of a grid or the range of a device, is
+found once a task by `Rule.settled`, from the meta-learned parameters alone.
+
 A transform may own meta-parameters (learned rates): `learned()` declares them with their start
 values, and the outer loop hands their present values back to `update`. Every slot is a function of
 its arguments: what is random is drawn from the moment's generator, so that a step that is run again
@@ -16,7 +19,7 @@ is the same step.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
@@ -114,11 +117,26 @@ def as_is(params: Params, moment: Moment) -> Params:
     return params
 
 
+class Slots(NamedTuple):
+    """The slots that a medium fills: what keeps the weights, as a grid or a device, in one task."""
+
+    transform: Transform
+    apply: Apply
+    place: View = as_is
+    read: View = as_is
+
+
+Medium = Callable[[Params, Transform], Slots]
+"""(meta-learned parameters, the rule's transform) -> the slots of a task that starts there."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One inner step: `apply(params, transform(credit(...)))`.
 
     `place` comes once, before the first step; `read` at every forward pass, the query's too.
+    `medium`, where there is one, fills these slots and may lengthen the transform, by a link that
+    learns nothing, when it is known where a task starts.
     """
 
     credit: Credit
@@ -126,6 +144,18 @@ class Rule:
     apply: Apply
     place: View = as_is
     read: View = as_is
+    medium: Medium | None = None
+
+    def settled(self, init: Params) -> "Rule":
+        """Return the rule of a task that starts at the meta-learned parameters `init`.
+
+        What the medium finds there is a constant to every gradient. A settled rule stays as it is.
+        """
+        if self.medium is None:
+            return self
+        start = {name: value.detach() for name, value in init.items()}
+        slots = self.medium(start, self.transform)
+        return replace(self, **slots._asdict(), medium=None)
 
     def seen(self, forward: Forward, moment: Moment) -> Forward:
         """Return `forward` of the parameters as they are read at this moment."""

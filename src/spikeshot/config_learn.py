@@ -1,0 +1,149 @@
+"""The part of the configuration that says how a task is learned: the inner loop, its rule."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Rounding = Literal["nearest", "stochastic"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, with no unknown keys and finite numbers."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+
+class WeightsConfig(Section):
+    """Weights on a fixed-point grid (`learn/rules/quantise.py`); `bits` 0: floating point.
+
+    `where`: the parameters that a task starts from (`outer`), those after each inner step (`inner`)
+    or `both`. `rounding` of inner steps, `place_rounding` of the start. `accumulate`: what rounding
+    would lose is kept for later inner steps.
+    """
+
+    bits: int = Field(0, ge=0, le=16)
+    bias_bits: int = Field(16, ge=0, le=16)
+    where: Literal["none", "inner", "outer", "both"] = "both"
+    rounding: Rounding = "nearest"
+    place_rounding: Rounding = "nearest"
+    scale: Literal["tensor", "channel"] = "tensor"
+    power_of_two: bool = False
+    fit: Literal["max", "mse"] = "mse"
+    headroom: float = Field(1.0, gt=0, le=1000)
+    readout_headroom: float = Field(4.0, gt=0, le=1000)
+    clipped_gradient: bool = False
+    accumulate: bool = False
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        for name in ("bits", "bias_bits"):
+            if getattr(self, name) == 1:
+                raise ValueError(f"{name} is 1; expected 2 to 16, or 0 for floating point")
+        if self.accumulate and self.bits and self.where not in ("inner", "both"):
+            raise ValueError(
+                f"accumulate keeps what inner steps cannot write, but where is {self.where!r}; "
+                "expected where=inner or both with it"
+            )
+        return self
+
+
+class UpdatesConfig(Section):
+    """Gradients before they become updates, in this order (`learn/rules/transform*.py`).
+
+    `clip` (every number) and `clip_norm` (all together); `momentum`; `keep`, the share that is kept
+    (`keep_which`, `keep_rescale`); `keep_back`, small ones are added up until they are above so
+    many times the root mean square; then `levels`: `float`, `sign`, `ternary` (0 up to `threshold`
+    times the root mean square) or whole numbers of `bits` bits. `size`: signs times the tensor's
+    mean |g|, or 1. `derivative` of the levels in the meta-gradient. 0 (1 for `keep`) switches off.
+    """
+
+    clip: float = Field(0.0, ge=0)
+    clip_norm: float = Field(0.0, ge=0)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    keep: float = Field(1.0, gt=0, le=1)
+    keep_which: Literal["random", "largest"] = "random"
+    keep_rescale: bool = False
+    keep_back: float = Field(0.0, ge=0, le=1000)
+    levels: Literal["float", "sign", "ternary", "bits"] = "float"
+    threshold: float = Field(0.5, gt=0, le=1000)
+    bits: int = Field(8, ge=2, le=16)
+    rounding: Rounding = "nearest"
+    size: Literal["mean", "one"] = "mean"
+    derivative: Literal["straight_through", "zero"] = "straight_through"
+
+
+class DeviceConfig(Section):
+    """The device that holds the weights (`learn/rules/devices.py`); noises in half ranges.
+
+    `asymmetry` of `linear`; `curvature` of `soft_bounds`; `alpha`, `beta`, `gamma` of
+    `gokmen_haensch`; `table`, a CSV file with the columns up and down, whose pulses are whole by
+    `rounding`. `variation` of the strength from device to device; noise of pulses (`sigma`), of
+    changed weights, of the start and of each forward pass.
+    """
+
+    model: Literal["none", "ideal", "linear", "soft_bounds", "gokmen_haensch", "table"] = "none"
+    asymmetry: float = Field(0.0, gt=-1, lt=1)
+    curvature: float = Field(1.0, ge=0, le=10)
+    alpha: float = Field(1.0, gt=0, le=100)
+    beta: float = Field(0.0, ge=-100, le=100)
+    gamma: float = Field(-1.0, ge=-100, le=100)
+    table: str = ""
+    rounding: Rounding = "stochastic"
+    variation: float = Field(0.0, ge=0, le=3)
+    sigma: float = Field(0.0, ge=0, le=10)
+    write_noise: float = Field(0.0, ge=0, le=1)
+    place_noise: float = Field(0.0, ge=0, le=1)
+    read_noise: float = Field(0.0, ge=0, le=1)
+    headroom: float = Field(1.0, gt=0, le=1000)
+    readout_headroom: float = Field(4.0, gt=0, le=1000)
+    biases: bool = False
+
+    @model_validator(mode="after")
+    def _has_table(self) -> Self:
+        if (self.model == "table") != bool(self.table):
+            raise ValueError(
+                f"table is {self.table!r} and model {self.model!r}; expected a CSV file where, and "
+                "only where, model is 'table'"
+            )
+        return self
+
+
+class LearnConfig(Section):
+    """The inner loop: rule, step sizes, steps, and what they meet in hardware.
+
+    `rates`: `fixed`, or learned: one (`scalar`), one per `tensor`, one per tensor and inner `step`,
+    or one for every weight (`parameter`).
+
+    `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
+    cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
+    `strategy` and `micro_batch` (query samples per pass, 0: all) trade memory for time and change
+    no number but by rounding (`learn/meta_gradient.py`).
+    """
+
+    rule: str = "sgd"
+    rate: float = Field(1.0, gt=0, le=1000)
+    rates: Literal["fixed", "scalar", "tensor", "step", "parameter"] = "fixed"
+    inner_steps: int = Field(1, ge=1, le=1000)
+    test_steps: int = Field(0, ge=0, le=1000)
+    meta_gradient: Literal["exact", "first_order"] = "exact"
+    strategy: Literal["split", "remat", "double_backward"] = "split"
+    micro_batch: int = Field(0, ge=0)
+    weights: WeightsConfig = WeightsConfig()
+    updates: UpdatesConfig = UpdatesConfig()
+    device: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if self.device.model == "table" and self.weights.bits and self.weights.where != "none":
+            raise ValueError(
+                f"device.model is 'table', which has its own levels, but weights.bits is "
+                f"{self.weights.bits}; expected weights.bits=0 with it"
+            )
+        return self
+
+    @property
+    def steps_after_training(self) -> int:
+        """Inner steps at validation and evaluation."""
+        return self.test_steps or self.inner_steps
