@@ -382,6 +382,11 @@ def same_weights(run, other):
         (("weight-bits", "--set", "bit=[4]"), ("'bit' is unknown", "mean 'bits'")),
         (("weight-bits", "--set", "bits=5"), ("value '5' is unknown",)),
         (("weight-bits", "--set", "arms.inner.iteration=5"), ("'iteration'", "mean 'iterations'")),
+        (
+            ("weight-bits", "--set", "evaluate.episodes=all"),
+            ("evaluate.episodes is 'all'", "from 2"),
+        ),
+        (("weight-bits", "--set", "evaluate.shot=1"), ("'shot' is unknown", "mean 'shots'")),
         (("weight-bits", "--set", "reference=bas"), ("'bas'", "mean 'base'")),
         (("weight-bits", "--seeds", "0,x"), ("--seeds is '0,x'", "0,1,2")),
         (("weight-bits", "--only", "meta_trained/*"), ("--only 'meta_trained/*' fits no point",)),

@@ -13,6 +13,7 @@ from spikeshot.study.plan import Measure, Point, in_order
 
 BASE, FRESH = "base", "fresh"
 MEASURE_KEYS = ("split", "episodes", "ways", "shots", "queries", "steps", "writes")
+LEAST = {"episodes": 2, "ways": 2, "steps": 0}
 
 Keys = dict[str, Any]  # dotted key of a configuration -> value
 
@@ -118,8 +119,8 @@ def _point(grid: Grid, seed: int, name: str, arm: Arm, values: Mapping[str, str]
     for axis, value in values.items():
         keys |= grid.axes[axis].values[value]
     measured = {k.partition(".")[2]: v for k, v in keys.items() if k.startswith("evaluate.")}
-    for key in measured:
-        require_known(key, MEASURE_KEYS, f"arm {name!r}: key evaluate.")
+    for key, value in measured.items():
+        require_measure(key, value, f"arm {name!r}: evaluate")
     keys = {k: v for k, v in keys.items() if not k.startswith("evaluate.")}
     measure = replace(grid.measure, **measured)
     folder = f"{re.sub(r'[^=/.+-]', _safe, grid.combination(name, values))}/s{seed}"
@@ -155,6 +156,15 @@ def _needed(grid: Grid, seed: int, arm: Arm, values: Mapping[str, str]) -> str:
         f"arm {arm.label!r} uses the learner of {arm.learner!r}, which has none at "
         f"{dict(values)}. Set `only` of both alike."
     )
+
+
+def require_measure(key: str, value: Any, where: str) -> None:
+    """Raise `ConfigError` unless an evaluation has such a key and may have such a value."""
+    require_known(key, MEASURE_KEYS, f"{where}: key")
+    kind, least = {"split": str, "writes": bool}.get(key, int), LEAST.get(key, 1)
+    if type(value) is not kind or (kind is int and value < least):
+        wanted = {str: "a name", bool: "true or false"}.get(kind, f"a whole number from {least} on")
+        raise ConfigError(f"{where}.{key} is {value!r}; expected {wanted}.")
 
 
 def _safe(match: re.Match[str]) -> str:

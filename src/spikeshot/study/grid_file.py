@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeshot.errors import ConfigError, nearest_hint
-from spikeshot.study.grid import BASE, FRESH, MEASURE_KEYS, Arm, Axis, Grid, require_known
+from spikeshot.study.grid import BASE, FRESH, Arm, Axis, Grid, require_known, require_measure
 from spikeshot.study.plan import Measure
 from spikeshot.yaml_tree import override, parse_yaml
 
@@ -127,8 +127,8 @@ def _checked(raw: Mapping[str, Any], source: str) -> Grid:
     }
     left_out = tuple(n for n in arms if "run" in (arms_raw[n] or {}) and not arms[n].run)
     evaluate = _mapping(raw.get("evaluate"), f"{source}: evaluate")
-    for key in evaluate:
-        require_known(key, MEASURE_KEYS, f"{source}: evaluate.")
+    for key, value in evaluate.items():
+        require_measure(key, value, f"{source}: evaluate")
     seeds = raw.get("seeds", [0])
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
         raise ConfigError(f"{source}: seeds is {seeds!r}; expected a list of whole numbers.")
