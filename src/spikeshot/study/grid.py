@@ -161,7 +161,8 @@ def _needed(grid: Grid, seed: int, arm: Arm, values: Mapping[str, str]) -> str:
 def require_measure(key: str, value: Any, where: str) -> None:
     """Raise `ConfigError` unless an evaluation has such a key and may have such a value."""
     require_known(key, MEASURE_KEYS, f"{where}: key")
-    kind, least = {"split": str, "writes": bool}.get(key, int), LEAST.get(key, 1)
+    kinds: dict[str, type] = {"split": str, "writes": bool}
+    kind, least = kinds.get(key, int), LEAST.get(key, 1)
     if type(value) is not kind or (kind is int and value < least):
         wanted = {str: "a name", bool: "true or false"}.get(kind, f"a whole number from {least} on")
         raise ConfigError(f"{where}.{key} is {value!r}; expected {wanted}.")
