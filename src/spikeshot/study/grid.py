@@ -163,7 +163,8 @@ def require_measure(key: str, value: Any, where: str) -> None:
     require_known(key, MEASURE_KEYS, f"{where}: key")
     kinds: dict[str, type] = {"split": str, "writes": bool}
     kind, least = kinds.get(key, int), LEAST.get(key, 1)
-    if type(value) is not kind or (kind is int and value < least):
+    fits = type(value) is kind
+    if not fits or (kind is int and value < least):
         wanted = {str: "a name", bool: "true or false"}.get(kind, f"a whole number from {least} on")
         raise ConfigError(f"{where}.{key} is {value!r}; expected {wanted}.")
 
