@@ -102,7 +102,9 @@ def test_a_stop_while_recordings_are_read_is_at_once(
         raise AssertionError("the signal was not heard")
 
     monkeypatch.setattr("spikeshot.jobs.load_recordings", slow)
-    monkeypatch.setattr("spikeshot.jobs.load_source", lambda config, path: slow(config, "", path))
+    monkeypatch.setattr(
+        "spikeshot.jobs.load_source", lambda config, path, _: slow(config, "", path)
+    )
     arguments = {
         "train": ("train", tiny_yaml, "--data", fake_zip, "--out", tmp_path / "run"),
         "evaluate": ("evaluate", tiny_run),

@@ -269,7 +269,9 @@ def test_a_readout_for_other_ways_has_the_mean_row_in_every_row():
 
 
 def test_a_loss_that_is_not_finite_is_null_in_json(tiny_run, monkeypatch):
-    monkeypatch.setattr("spikeshot.training.score_episode", lambda *a: Score(0.5, 0.25, math.nan))
+    monkeypatch.setattr(
+        "spikeshot.training.score_episode", lambda *a, **k: Score(0.5, 0.25, math.nan)
+    )
     found = jobs.evaluate(tiny_run, episodes=2)
     assert found["loss"] is None
     assert json.loads(json.dumps(found, allow_nan=False)) == found

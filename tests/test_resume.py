@@ -137,11 +137,11 @@ def test_a_stop_in_the_middle_of_a_validation_repeats_it(
     run, scored = tmp_path / "run", []
     score_episode = training.score_episode
 
-    def score(*arguments):
+    def score(*arguments, **settings):
         scored.append(1)
         if how == "interrupt" and len(scored) == 5:  # of 3 episodes each: in the second
             raise KeyboardInterrupt
-        return score_episode(*arguments)
+        return score_episode(*arguments, **settings)
 
     def stop():
         return how == "stop" and len(scored) == 5

@@ -6,17 +6,16 @@ Torch is imported by the commands that need it, so that `--help` is quick.
 import io
 import json
 import os
-import signal
 import sys
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 import spikeshot
-from spikeshot import cli_data
+from spikeshot import cli_data, cli_study
 from spikeshot.errors import DivergenceError, Interrupted, SpikeshotError
+from spikeshot.stopping import StopSignal
 from spikeshot.torchrun import joined, place
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_data.app, name="data")
+app.command("sweep")(cli_study.sweep)
 
 _INTERRUPTED = 130
 _RANK, _ = place(os.environ)
@@ -124,7 +124,7 @@ def train(
     from spikeshot import jobs
     from spikeshot.progress import RichListener, print_result
 
-    stop = _StopSignal()
+    stop = StopSignal()
     with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.train(
             settings,
@@ -160,6 +160,14 @@ def evaluate(
     corpus: Annotated[
         str | None, typer.Option(help="Another corpus than the run's, as nmnist.")
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Evaluate under another learn.* or task.*"),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write each episode's accuracies: .csv or JSON lines."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that score episodes [one per core].")
     ] = None,
@@ -172,7 +180,7 @@ def evaluate(
     from spikeshot import jobs
     from spikeshot.progress import RichListener, print_result
 
-    stop = _StopSignal()
+    stop = StopSignal()
     with joined(os.environ) as team, RichListener(hidden=team.rank > 0) as listener:
         result = jobs.evaluate(
             run,
@@ -184,6 +192,8 @@ def evaluate(
             steps=steps,
             data=data,
             corpus=corpus,
+            overrides=overrides or [],
+            scores=scores,
             workers=workers,
             writes=writes,
             listener=listener,
@@ -214,26 +224,3 @@ def show(run: RunArgument) -> None:
     from spikeshot.progress import print_run
 
     print_run(describe(run))
-
-
-class _StopSignal:
-    """True after the first SIGINT or SIGTERM; a second one ends the process at once.
-
-    Until the job first looks, while it only reads, the first one ends the command at once too.
-    """
-
-    def __init__(self) -> None:
-        self._asked = self._looked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
-
-    def _hear(self, number: int, frame: types.FrameType | None) -> None:
-        if not self._looked:
-            raise KeyboardInterrupt
-        self._asked = True
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-
-    def __call__(self) -> bool:
-        self._looked = True
-        return self._asked

@@ -207,8 +207,13 @@ class TaskConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations."""
+    """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations.
 
+    `start`: a run (or a `.safetensors` learner) whose best weights and learned rates training
+    starts from (`starting.py`); "": from fresh ones.
+    """
+
+    start: str = ""
     iterations: int = Field(1000, ge=1)
     meta_batch: int = Field(1, ge=1, le=1024)
     meta_lr: float = Field(2e-3, gt=0)

@@ -40,6 +40,12 @@ class Interrupted(SpikeshotError):
     exit_code = 130
 
 
+class SweepError(SpikeshotError):
+    """Points of a sweep that failed; the others are done."""
+
+    exit_code = 1
+
+
 class TeamError(SpikeshotError):
     """Another process of a run that several share is gone, or does not answer."""
 

@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import spikeshot
+from spikeshot.agreement import require_divisible, require_same_config, same_source
 from spikeshot.assemble import (
     Source,
     build_learner,
@@ -31,23 +32,26 @@ from spikeshot.data.corpora import CORPORA
 from spikeshot.data.episodes import Task, TaskSpace
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
-from spikeshot.errors import ConfigError, Interrupted, RunError, nearest_hint
+from spikeshot.errors import ConfigError, Interrupted, nearest_hint
 from spikeshot.learn.parallel import ALONE, Team, any_of, first_alone
 from spikeshot.learn.scoring import Score
 from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
+from spikeshot.overriding import overridden, weights_and_rates
 from spikeshot.run_folder import (
     BEST,
     CONFIG,
     CURVE,
     RESULTS,
+    START,
     DataRecord,
     RunFolder,
-    first_difference,
     json_ready,
 )
+from spikeshot.starting import Start, find_start, held_out
 from spikeshot.study.curve import draw_learning_curve
 from spikeshot.study.evaluate import available_cores, evaluate_episodes
+from spikeshot.study.scores import both, require_writable, write_scores
 from spikeshot.training import Training, first_progress, saved_progress, scorer
 
 
@@ -63,6 +67,7 @@ def train(
     data: Path | None = None,
     resume: bool = False,
     profile: bool = False,
+    test: bool = True,
     listener: Listener | None = None,
     stop: Callable[[], bool] = never,
     team: Team = ALONE,
@@ -72,41 +77,45 @@ def train(
     Validates on meta-validation classes, keeps the best weights and ends with the evaluation of
     held-out classes. Raises a `SpikeshotError` for anything wrong with config, data or folder,
     `Interrupted` when `stop` said so; the checkpoint is then written. The folder is made when
-    nothing but training is left to go wrong. With `profile` the listener hears where the
+    nothing but training is left to go wrong. Without `test` the held-out classes are left alone,
+    and the results are empty. With `profile` the listener hears where the
     time of the steps went, and the results hold it. The processes of `team` share the tasks of each
     iteration; the first of them alone writes and is listened to.
     """
     listener = (listener or Silent()) if team.rank == 0 else Silent()
     _prepare_process(config)
     with first_alone(team):  # one reading for all where it leaves a cache, and one message
-        _require_divisible(config, team)
+        require_divisible(config, team)
         existing = RunFolder.open(out) if resume and (out / CONFIG).exists() else None
         if existing:
-            _require_same_config(existing, config)
+            require_same_config(existing, config)
             recorded = existing.data().path
             data = data or (Path(recorded) if recorded else None)
         else:
             RunFolder.require_new(out)
         source = load_source(config, data, listener.on_packing)
+        start = find_start(config.train.start, existing)
+        if start:
+            source = replace(source, split=held_out(start, source.split))
         if existing:
-            source = _same_source(existing, source)
+            source = same_source(existing, source)
         spaces = _task_spaces(config, source)
         network = build_network(config, spaces["train"].frame_shape)
         learner = build_learner(config, network)
         progress = saved_progress(existing, config) if existing else None
-        progress = progress or first_progress(config, network, learner, spaces["train"])
+        progress = progress or first_progress(config, network, learner, spaces["train"], start)
     if any_of(team, stop()):
         raise Interrupted(f"stopped before training went on; {out} is as it was.")
     if team.rank:
         run = RunFolder(out, silent=True)
     else:
-        run = existing or _new_run(config, out, data, source)
+        run = existing or _new_run(config, out, data, source, start)
     stopwatch = Stopwatch() if profile else None
     training = Training(
         config, run, network, learner, spaces, progress, listener, stop, stopwatch, team
     )
     training.go()
-    return _final_results(training, source, data)
+    return _final_results(training, source, data) if test else {}
 
 
 def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
@@ -184,6 +193,8 @@ def evaluate(
     shots: int | None = None,
     queries: int | None = None,
     steps: int | None = None,
+    overrides: Sequence[str] = (),
+    scores: Path | None = None,
     data: Path | None = None,
     corpus: str | None = None,
     workers: int | None = None,
@@ -198,9 +209,11 @@ def evaluate(
     Recordings that the run has never seen count as test recordings. `corpus` and `data` take
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
-    hand. `workers` threads score episodes (default: one per core); the processes of `team` share
-    the episodes out (default: one thread each). The result is the same for any number of both.
-    `writes` counts what inner steps write (`learn/rules/writes.py`) and adds its means.
+    hand. `overrides` evaluate under another rule, precision or device (`overriding.py`); `scores`
+    is a file for the accuracies of every episode (`study/scores.py`). `writes` counts what inner
+    steps write (`learn/rules/writes.py`) and adds its means. `workers` threads score episodes
+    (default: one per core); the processes of `team` share the episodes out (default: one thread
+    each). The result is the same for any number of both.
     """
     listener = (listener or Silent()) if team.rank == 0 else Silent()
     if split not in SPLITS:
@@ -209,9 +222,11 @@ def evaluate(
         )
     with first_alone(team):
         run = RunFolder.open(out)
-        config, record = run.config(), run.data()
+        trained, record = run.config(), run.data()
+        config = overridden(trained, overrides)
+        require_writable(scores)
         _prepare_process(config)
-        tensors, about = run.read_tensors(BEST, config)
+        tensors, about = run.read_tensors(BEST, trained)
         corpus = corpus or _corpus_of(record.corpus, data)
         if corpus == record.corpus and data is None and record.path:
             data = Path(record.path)
@@ -228,31 +243,25 @@ def evaluate(
         )
     network = build_network(config, space.frame_shape)
     learner = build_learner(config, network)
-    init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
-    learned = {
-        k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
-    }
+    init, learned = weights_and_rates(tensors, learner, out)
     score = scorer(
         *(network, learner, resize_readout(init, task.ways), learned, steps), count_writes=writes
     )
-    scores: list[Score] = []
-
-    def hear(score: Score) -> None:
-        scores.append(score)
-        listener.on_episode(score)
-
     workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
+    heard: list[Score] = []
     result = evaluate_episodes(
-        *(space.episode, score, range(episodes), hear),
+        *(space.episode, score, range(episodes), both(heard.append, listener.on_episode)),
         workers=workers,
         stop=stop,
         team=team,
     )
     if result is None:
         raise Interrupted(f"evaluation of {out} stopped; the run is as it was.")
-    paid = {"writes_per_weight": fmean(s.writes for s in scores)} if writes else {}
-    paid |= {"touched": fmean(s.touched for s in scores)} if writes else {}
+    if scores and team.rank == 0:
+        write_scores(scores, heard)
+    paid = {"writes_per_weight": fmean(s.writes for s in heard)} if writes else {}
+    paid |= {"touched": fmean(s.touched for s in heard)} if writes else {}
     return {
         **json_ready(asdict(result) | paid),
         "split": split,
@@ -262,6 +271,7 @@ def evaluate(
         "inner_steps": steps,
         "meta_gradient": config.learn.meta_gradient,
         "rule": config.learn.rule,
+        "overrides": list(overrides),
         "dataset": corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),
@@ -294,46 +304,22 @@ def describe(out: Path) -> dict[str, Any]:
     }
 
 
-def _new_run(config: Config, out: Path, data: Path | None, source: Source) -> RunFolder:
+def _new_run(
+    config: Config, out: Path, data: Path | None, source: Source, start: Start | None
+) -> RunFolder:
     run = RunFolder.create(out)
+    if start:
+        run.write_tensors(START, start.tensors, start.about)
     path = str(data.resolve()) if data else None
     recordings = source.recordings
     run.write_data(
-        DataRecord(config.data.corpus, path, recordings.digest, len(recordings), source.split)
+        DataRecord(
+            *(config.data.corpus, path, recordings.digest, len(recordings), source.split),
+            start.digest if start else "",
+        )
     )
     run.write(CONFIG, config.to_yaml())
     return run
-
-
-def _require_same_config(run: RunFolder, config: Config) -> None:
-    key = first_difference(run.config(), config)
-    if key:
-        raise RunError(
-            f"run {run.path} was started with another configuration: {key}. Resume it with the "
-            f"same (`spikeshot train {run.path / CONFIG} --resume`), or choose another --out."
-        )
-
-
-def _require_divisible(config: Config, team: Team) -> None:
-    """Raise `ConfigError` where the tasks of an iteration cannot be shared out evenly."""
-    tasks = config.train.meta_batch
-    if tasks % team.world:
-        raise ConfigError(
-            f"train.meta_batch is {tasks}; expected a multiple of {team.world}, the number of "
-            f"processes. Set train.meta_batch={team.world * (tasks // team.world + 1)}, or start "
-            "fewer processes."
-        )
-
-
-def _same_source(run: RunFolder, source: Source) -> Source:
-    """Return the source with the split that the run began with; the recordings must be its own."""
-    record = run.data()
-    if record.digest != source.recordings.digest:
-        raise RunError(
-            f"run {run.path} was trained on other recordings (digest {record.digest}, now "
-            f"{source.recordings.digest}). Resume with the same --data."
-        )
-    return replace(source, split=record.split)
 
 
 def _prepare_process(config: Config) -> None:

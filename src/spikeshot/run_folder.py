@@ -5,6 +5,7 @@
     metrics.jsonl              one line per iteration and per validation
     checkpoint/state.safetensors   everything that --resume needs
     best.safetensors           weights and learned rates of the best validation
+    start.safetensors          what training started from, where that was another run
     results.json, learning_curve.png
 
 Every file is written whole or not at all.
@@ -31,18 +32,20 @@ from spikeshot.errors import RunError
 
 CONFIG, DATA, METRICS = "config.yaml", "data.json", "metrics.jsonl"
 STATE, BEST = "checkpoint/state.safetensors", "best.safetensors"
+START = "start.safetensors"
 RESULTS, CURVE = "results.json", "learning_curve.png"
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run was trained on."""
+    """What a run was trained on; `start_digest`: of the weights it started from ("": fresh)."""
 
     corpus: str
     path: str | None
     digest: str
     recordings: int
     split: MetaSplit
+    start_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class RunFolder:
             raise RunError(
                 f"run {path} already exists. Continue it with --resume, or choose another --out."
             )
-        if there - {DATA, "checkpoint"}:  # those two: a run killed before its first iteration
+        if there - {DATA, START, "checkpoint"}:  # those: a run killed before its first iteration
             raise RunError(f"{path} is a folder that holds other things; choose another --out.")
         if not parent.is_dir():
             raise _unwritable(path, f"{parent} is a file")
@@ -120,6 +123,7 @@ class RunFolder:
             "digest": record.digest,
             "recordings": record.recordings,
             "split": json.loads(record.split.to_json()),
+            "start_digest": record.start_digest,
         }
         self.write(DATA, json.dumps(raw))
 
@@ -128,7 +132,10 @@ class RunFolder:
         raw = self._json(DATA)
         try:
             split = MetaSplit.from_json(json.dumps(raw["split"]))
-            return DataRecord(raw["corpus"], raw["path"], raw["digest"], raw["recordings"], split)
+            return DataRecord(
+                *(raw["corpus"], raw["path"], raw["digest"], raw["recordings"], split),
+                raw.get("start_digest", ""),
+            )
         except (KeyError, TypeError) as error:
             raise _damaged(self.path / DATA, error) from error
 
@@ -164,7 +171,7 @@ class RunFolder:
     ) -> None:
         """Write tensors with `about` as JSON in the metadata."""
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {"spikeshot": json.dumps(about), "digest": _digest(whole)}
+        metadata = {"spikeshot": json.dumps(about), "digest": digest_of(whole)}
         self.write(name, save(whole, metadata=metadata))
 
     def read_tensors(self, name: str, config: Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -175,18 +182,8 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             raise RunError(f"{self.path} has no {name}: the run wrote none yet. Train it first.")
-        try:
-            with safe_open(file, "pt") as stored:
-                metadata = stored.metadata()
-                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-            about = json.loads(metadata["spikeshot"])
-            written_with = about["config_yaml"]
-            digest = _digest(tensors)
-            if metadata.get("digest", digest) != digest:
-                raise ValueError("the numbers are not those that were written")
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(file, error) from error
-        key = first_difference(config_from_yaml(written_with, str(file)), config)
+        tensors, about = read_learner(file)
+        key = first_difference(config_from_yaml(about["config_yaml"], str(file)), config)
         if key:
             raise RunError(
                 f"{file} was written by another configuration: {key}. Restore the run's "
@@ -213,7 +210,26 @@ class RunFolder:
             raise _damaged(file, error) from error
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def read_learner(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors in a file of `write_tensors`, and what was said about them.
+
+    Raises `RunError` when the file is damaged or no such file.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata()
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        about = json.loads(metadata["spikeshot"])
+        about["config_yaml"], about["iteration"]
+        digest = digest_of(tensors)
+        if metadata.get("digest", digest) != digest:
+            raise ValueError("the numbers are not those that were written")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(file, error) from error
+    return tensors, about
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Return a hex digest of names and contents."""
     h = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):

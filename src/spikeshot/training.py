@@ -25,6 +25,7 @@ from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
 from spikeshot.snn.network import Network
+from spikeshot.starting import Start, started
 from spikeshot.study.evaluate import evaluate_episodes
 
 
@@ -38,10 +39,15 @@ class Progress:
 
 
 def first_progress(
-    config: Config, network: Network, learner: Learner, space: TaskSpace
+    config: Config,
+    network: Network,
+    learner: Learner,
+    space: TaskSpace,
+    start: Start | None = None,
 ) -> Progress:
-    """Return the progress of a run that has not begun."""
-    return Progress(start_state(config, network, learner, space))
+    """Return the progress of a run that has not begun, with what `start` gives."""
+    state = start_state(config, network, learner, space)
+    return Progress(started(state, start) if start else state)
 
 
 def saved_progress(run: RunFolder, config: Config) -> Progress | None:
