@@ -27,11 +27,20 @@ from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch, Params, Posed
-from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, forward_prepared, prepare
+from spikeshot.snn.network import Network
 from spikeshot.snn.neuron import Neuron
 from spikeshot.snn.surrogate import get_surrogate
+from spikeshot.study.baselines.frame_network import FrameNetwork
+from spikeshot.study.baselines.methods import learn_by
+from spikeshot.study.baselines.networks import (
+    AnyNetwork,
+    forward_prepared,
+    init_params,
+    leaky_twin,
+    prepare,
+)
+from spikeshot.study.baselines.transfer import batch_size
 
 INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never one of training
 
@@ -160,21 +169,48 @@ def _parts(config: Config, name: str) -> tuple[str, ...]:
     return parts_of(name) if config.data.classes == "double" else (name,)
 
 
-def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
-    """Return the network for frames `(2, H, W)`.
+def build_network(config: Config, frame_shape: tuple[int, int, int]) -> AnyNetwork:
+    """Return the network for frames `(2, H, W)`: spiking, or one to compare with.
 
     Raises `ConfigError` for a surrogate that exact second order cannot differentiate twice.
     """
-    n, nc = config.network, config.network.neuron
+    n = config.network
+    layers = tuple(Layer(layer.units, layer.kernel, layer.pool) for layer in n.layers)
+    if n.kind in ("relu", "frames", "pixels"):
+        return FrameNetwork(
+            n.kind,
+            frame_shape,
+            config.data.bins,
+            layers,
+            n.pool_kind,
+            n.pool_where,
+            n.norm,
+            n.input_gain,
+        )
+    network = Network(
+        frame_shape,
+        layers,
+        LayerStyle(_neuron(config), n.pool_kind, n.pool_where),
+        n.readout,
+        n.burn_in,
+        n.input_gain,
+        config.engine,
+    )
+    return leaky_twin(network) if n.kind == "leaky" else network
+
+
+def _neuron(config: Config) -> Neuron:
+    nc = config.network.neuron
     surrogate = get_surrogate(nc.surrogate)
-    if not surrogate.twice_differentiable and config.learn.meta_gradient == "exact":
+    spikes = config.network.kind == "spiking"
+    if spikes and not surrogate.twice_differentiable and config.learn.meta_gradient == "exact":
         raise ConfigError(
             f"network.neuron.surrogate is {nc.surrogate!r}, which is not twice differentiable, but "
             "learn.meta_gradient is 'exact' (second order). Choose another surrogate, as "
             "fast_sigmoid, or learn.meta_gradient=first_order."
         )
     alpha, beta, reset_decay = nc.decays(config.data.dt_us)
-    neuron = Neuron(
+    return Neuron(
         alpha,
         beta,
         reset_decay,
@@ -184,22 +220,13 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
         nc.surrogate,
         nc.sharpness,
     )
-    return Network(
-        frame_shape,
-        tuple(Layer(layer.units, layer.kernel, layer.pool) for layer in n.layers),
-        LayerStyle(neuron, n.pool_kind, n.pool_where),
-        n.readout,
-        n.burn_in,
-        n.input_gain,
-        config.engine,
-    )
 
 
-def build_learner(config: Config, network: Network) -> Learner:
+def build_learner(config: Config, network: AnyNetwork) -> Learner:
     """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
     rule = get_rule(learn.rule, learn.rate, learn.rates)
-    return Learner(
+    by_rule = Learner(
         partial(forward_prepared, network),
         F.cross_entropy,
         rule,
@@ -207,6 +234,12 @@ def build_learner(config: Config, network: Network) -> Learner:
         learn.meta_gradient,
         learn.strategy,
         learn.micro_batch,
+    )
+    return learn_by(
+        *(learn.method, by_rule, network),
+        rate=learn.rate,
+        rates=learn.rates,
+        penalty=learn.penalty,
     )
 
 
@@ -216,12 +249,14 @@ def build_outer_loop(config: Config) -> OuterLoop:
     return OuterLoop(t.iterations, t.meta_lr, t.rates_lr, t.warmup, t.clip_norm, t.average)
 
 
-def start_state(config: Config, network: Network, learner: Learner, space: TaskSpace) -> TrainState:
+def start_state(
+    config: Config, network: AnyNetwork, learner: Learner, space: TaskSpace
+) -> TrainState:
     """Return the state before the first iteration."""
     init = config.network.init
     params = init_params(
         network,
-        config.task.ways,
+        len(space.classes) if learner.test else config.task.ways,
         space.episode(INIT_EPISODE).query,
         generator=torch.Generator().manual_seed(config.seed),
         activity=init.activity,
@@ -231,7 +266,34 @@ def start_state(config: Config, network: Network, learner: Learner, space: TaskS
     return TrainState(0, params, learner.rule.transform.learned(params))
 
 
-def pose(network: Network, episode: Episode) -> Posed:
+def training_task(config: Config, names: Sequence[str]) -> Task | None:
+    """Return the size of a training task, None for the usual one; `names`: training classes.
+
+    That of transfer is a batch of as many samples, from as many of the classes as it can hold.
+    """
+    if config.learn.method != "transfer":
+        return None
+    t = config.task
+    return Task(*batch_size(t.ways, t.shots, t.queries, len(names)))
+
+
+def pose_training(config: Config, network: AnyNetwork, episode: Episode, space: TaskSpace) -> Posed:
+    """Return a training task as the learner takes it: for transfer, one batch of all its samples.
+
+    The labels of the latter are the places of the classes among all of `space`.
+    """
+    posed = pose(network, episode)
+    if config.learn.method != "transfer":
+        return posed
+    places = {name: i for i, name in enumerate(sorted(space.classes))}
+    label = torch.tensor([places[name] for name in episode.classes])
+    support, query, _ = posed
+    frames = torch.cat([support.frames, query.frames], 1)
+    batch = Batch(frames, label[torch.cat([support.labels, query.labels])])
+    return Posed(batch, batch, episode.key)
+
+
+def pose(network: AnyNetwork, episode: Episode) -> Posed:
     """Return an episode as the learner takes it, prepared for the network."""
     return Posed(
         Batch(prepare(network, episode.support), episode.support_labels),

@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spikeshot.config_problems import first_problem
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.yaml_tree import complete, override, parse_yaml
 
@@ -163,8 +164,15 @@ class InitConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The network (`snn/network.py`); `burn_in` in time bins."""
+    """The network (`snn/network.py`); `burn_in` in time bins.
 
+    `kind`: spiking, or a network to compare with, of the same layers (`study/baselines/`): the
+    `leaky` twin without spikes, `relu` on time bins as channels, `frames`, the usual CNN on summed
+    events (`norm`: its normalisation), and `pixels`, the summed events themselves.
+    """
+
+    kind: Literal["spiking", "leaky", "relu", "frames", "pixels"] = "spiking"
+    norm: Literal["batch", "layer"] = "batch"
     layers: tuple[LayerConfig, ...] = (
         LayerConfig(units=16, kernel=5, pool=2),
         LayerConfig(units=32, kernel=5, pool=2),
@@ -190,12 +198,18 @@ class TaskConfig(_Section):
 class LearnConfig(_Section):
     """The inner loop: rule, step sizes (`rates`: fixed, one learned, one per tensor), steps.
 
+    `method`: how a task is learned: `maml` by the rule; else a baseline (`study/baselines/`): not
+    at all (`none`), by prototypes of the features (`protonet`), by the nearest `centroid` of
+    features that nothing trains, or by logistic regression, with an L2 `penalty`, on the features
+    of a classifier of the training classes (`transfer`).
     `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
     cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
     `strategy` and `micro_batch` (query samples per pass, 0: all) trade memory for time and change
     no number but by rounding (`learn/meta_gradient.py`).
     """
 
+    method: Literal["maml", "none", "protonet", "centroid", "transfer"] = "maml"
+    penalty: float = Field(1.0, gt=0)
     rule: str = "sgd"
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor"] = "fixed"
@@ -207,7 +221,9 @@ class LearnConfig(_Section):
 
     @property
     def steps_after_training(self) -> int:
-        """Inner steps at validation and evaluation."""
+        """Inner steps at validation and evaluation: of a baseline one, or none."""
+        if self.method != "maml":
+            return int(self.method != "none")
         return self.test_steps or self.inner_steps
 
 
@@ -251,6 +267,22 @@ class Config(_Section):
                 f"network.burn_in is {self.network.burn_in}; expected below data.bins="
                 f"{self.data.bins}"
             )
+        if self.network.kind == "leaky" and self.network.neuron.reset == "zero":
+            raise ValueError(
+                "network.neuron.reset is 'zero', which makes a leaky unit without spikes grow "
+                "without bound; expected refractory or subtract with network.kind=leaky"
+            )
+        summed = self.network.kind == "frames" and self.network.norm == "batch"
+        if summed and self.learn.micro_batch:
+            raise ValueError(
+                f"learn.micro_batch is {self.learn.micro_batch}, but network.norm=batch normalises "
+                "over the whole query; expected learn.micro_batch=0, or network.norm=layer"
+            )
+        if self.learn.method == "centroid" and self.train.iterations > 1:
+            raise ValueError(
+                f"train.iterations is {self.train.iterations}, but learn.method=centroid trains "
+                "nothing; expected train.iterations=1"
+            )
         return self
 
     def to_yaml(self) -> str:
@@ -280,7 +312,7 @@ def config_from_dict(raw: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: " + _first_problem(error)) from None
+        raise ConfigError(f"{source}: " + first_problem(error, Config)) from None
 
 
 def config_from_yaml(text: str, source: str) -> Config:
@@ -304,42 +336,3 @@ def _source_text(source: str) -> str:
         )
     preset = resources.files("spikeshot") / "presets" / f"{source}.yaml"
     return preset.read_text(encoding="utf-8")
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Return one sentence on the first problem: key, value, expectation, nearest known key."""
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        known, name = _known_keys(problem["loc"][:-1]), str(problem["loc"][-1])
-        elsewhere = _places_of(name)  # a right name in the wrong section
-        hint = nearest_hint((elsewhere or [name])[0], elsewhere or known)
-        return f"key {key!r} is unknown{hint}; expected one of {', '.join(known)}."
-    if problem["type"] == "missing":
-        return f"{key} is missing; expected a value."
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}." if key else f"{message}."
-    return f"{key} is {problem['input']!r}; {message[0].lower()}{message[1:]}."
-
-
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in path:
-        if isinstance(part, str):
-            model = model.model_fields[part].annotation
-        args = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, _Section)]
-        model = args[0] if args else model
-    return list(model.model_fields)
-
-
-def _places_of(name: str, model: type[BaseModel] = Config, at: str = "") -> list[str]:
-    """Return where in the tree a key `name` stands, as `train.iterations`."""
-    found = []
-    for key, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
-            found += _places_of(name, section, f"{at}{key}.")
-        elif key == name:
-            found.append(at + key)
-    return found

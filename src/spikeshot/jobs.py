@@ -24,6 +24,7 @@ from spikeshot.assemble import (
     load_source,
     resize_readout,
     task_space,
+    training_task,
 )
 from spikeshot.config import Config
 from spikeshot.data.corpora import CORPORA
@@ -114,6 +115,7 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
     then tell good weights from better ones no more.
     """
     split, overlap = source.split, config.data.overlap
+    task = training_task(config, [*split.classes["train"], *source.turned_classes])
     train = task_space(
         config,
         source.training,
@@ -121,13 +123,14 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
         "train",
         augment=True,
         overlap=overlap,
+        task=task,
         turned=source.turned_classes,
     )
     val = task_space(config, source.recordings, split, "val", overlap=overlap)
     spaces = {"train": train, "val": val}
     if source.simulated:
         spaces["simulated"] = task_space(
-            config, source.simulated, split, "train", augment=True, overlap=overlap
+            config, source.simulated, split, "train", augment=True, overlap=overlap, task=task
         )
     task_space(config, source.recordings, source.split, "test")  # fails now rather than at the end
     return spaces
@@ -242,6 +245,8 @@ def evaluate(
         "inner_steps": steps,
         "meta_gradient": config.learn.meta_gradient,
         "rule": config.learn.rule,
+        "method": config.learn.method,
+        "network": config.network.kind,
         "dataset": corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),

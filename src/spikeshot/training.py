@@ -12,7 +12,13 @@ from typing import Any, NoReturn
 import torch
 
 import spikeshot
-from spikeshot.assemble import build_outer_loop, pose, start_state
+from spikeshot.assemble import (
+    build_outer_loop,
+    pose,
+    pose_training,
+    resize_readout,
+    start_state,
+)
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
@@ -24,7 +30,7 @@ from spikeshot.learn.scoring import Score, score_episode
 from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
-from spikeshot.snn.network import Network
+from spikeshot.study.baselines.networks import AnyNetwork
 from spikeshot.study.evaluate import evaluate_episodes
 
 
@@ -38,7 +44,7 @@ class Progress:
 
 
 def first_progress(
-    config: Config, network: Network, learner: Learner, space: TaskSpace
+    config: Config, network: AnyNetwork, learner: Learner, space: TaskSpace
 ) -> Progress:
     """Return the progress of a run that has not begun."""
     return Progress(start_state(config, network, learner, space))
@@ -54,14 +60,16 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    network: Network, learner: Learner, init: Params, learned: Params, steps: int
+    network: AnyNetwork, learner: Learner, init: Params, learned: Params, steps: int
 ) -> Callable[[Episode], Score]:
-    """Return the function that scores an episode."""
+    """Return the function that scores an episode, by the learner's `test` where it has one."""
+    learner = learner.test or learner
 
     def score(episode: Episode) -> Score:
         support, query, key = pose(network, episode)
+        fitting = resize_readout(init, len(episode.classes))
         return score_episode(
-            *(learner.forward, learner.loss, init, learned, learner.rule),
+            *(learner.forward, learner.loss, fitting, learned, learner.rule),
             *(support, query, steps, key),
         )
 
@@ -75,7 +83,7 @@ class Training:
         self,
         config: Config,
         run: RunFolder,
-        network: Network,
+        network: AnyNetwork,
         learner: Learner,
         spaces: Mapping[str, TaskSpace],
         progress: Progress,
@@ -144,7 +152,7 @@ class Training:
         limit = self.config.data.simulated.share * self.config.train.iterations
         early = index // self.config.train.meta_batch < limit
         space = self.spaces["simulated" if early else "train"]
-        return pose(self.network, space.episode(index))
+        return pose_training(self.config, self.network, space.episode(index), space)
 
     def _iterate(self, made: Iterator[Posed]) -> StepReport:
         start = time.perf_counter()

@@ -193,7 +193,8 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
         logits = forward(endpoint, p.query.frames[:, part])
         share = len(logits) / samples
         value = p.loss(logits, p.query.labels[part]) * share
-        grads = torch.autograd.grad(value, list(endpoint.values()))
+        wanted = list(endpoint.values())  # a baseline's forward may leave some out
+        grads = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = {n: total[n] + g for n, g in zip(total, grads, strict=True)}
         loss = loss + value.detach()
         hits = hits + _hits(logits, p.query.labels[part])
@@ -205,6 +206,8 @@ def _pull_back(
 ) -> tuple[Tensor, ...]:
     """Return the vector-Jacobian product; outputs that depend on nothing wanted are left out."""
     live = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    if not live:
+        return tuple(map(torch.zeros_like, wanted))
     return torch.autograd.grad(
         [o for o, _ in live],
         wanted,

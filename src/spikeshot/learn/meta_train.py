@@ -22,7 +22,10 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class Learner:
-    """What learns: a forward function and a loss, and the rule by which a task is learned."""
+    """What learns: a forward function and a loss, and the rule by which a task is learned.
+
+    `test`: what learns tasks at validation and evaluation, where that is another.
+    """
 
     forward: Forward
     loss: Loss
@@ -31,6 +34,7 @@ class Learner:
     meta_gradient: MetaGradientKind = "exact"
     strategy: Strategy = "split"
     micro_batch: int = 0
+    test: "Learner | None" = None
 
 
 @dataclass(frozen=True)

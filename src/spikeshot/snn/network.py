@@ -60,11 +60,18 @@ class Network:
 
 def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter, in order; raises `ConfigError` if layers do not fit."""
-    channels, height, width = network.input_shape
+    return layer_shapes(network.input_shape, network.layers, ways)
+
+
+def layer_shapes(
+    input_shape: tuple[int, int, int], layers: Sequence[Layer], ways: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of weights and biases of `layers` on `(C, H, W)`, and of the readout."""
+    channels, height, width = input_shape
     features = channels * height * width
     shapes: dict[str, tuple[int, ...]] = {}
     flat = False
-    for i, layer in enumerate(network.layers):
+    for i, layer in enumerate(layers):
         if layer.kernel:
             if flat:
                 raise ConfigError(
@@ -74,7 +81,7 @@ def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
             channels, height, width = layer.units, height // layer.pool, width // layer.pool
             if min(height, width) < 1:
                 raise ConfigError(
-                    f"layer {i} pools the image away (input {network.input_shape}); use fewer or "
+                    f"layer {i} pools the image away (input {input_shape}); use fewer or "
                     "smaller pools."
                 )
             features = channels * height * width
@@ -132,8 +139,30 @@ def forward_recorded(
     return _forward(network, params, prepare(replace(network, engine="auto"), frames))
 
 
+def features_prepared(network: Network, params: Params, prepared: Tensor) -> Tensor:
+    """Return what the readout's weights see, `[B, F]`, for what `prepare` made of the frames.
+
+    Logits are linear in it; for a readout that counts spikes it is the mean input over time.
+    """
+    if network.engine == "oracle":
+        network = replace(network, engine="auto")
+        prepared = prepare(network, prepared)
+    x, _, state = _run_layers(network, params, prepared)
+    if network.readout == "count":
+        return x.mean(0).flatten(1)
+    return readout_features(network, x, state)
+
+
 def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return logits and every layer's spikes for the first layer's input trace `[T, B, ...]`."""
+    x, record, state = _run_layers(network, params, x)
+    return read_out(network, params, x, state), record
+
+
+def _run_layers(
+    network: Network, params: Params, x: Tensor
+) -> tuple[Tensor, list[Tensor], LayerState | None]:
+    """Return the last layer's activity, that of every layer, and the readout's state before it."""
     state = None
     if network.burn_in:
         with torch.no_grad():
@@ -145,7 +174,7 @@ def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[
         weight, bias = params[f"layer{i}.weight"], params[f"layer{i}.bias"]
         x, _ = layer_spikes(layer, network.style, weight, bias, x, before, traced=i == 0)
         record.append(x)
-    return read_out(network, params, x, state[-1] if state else None), record
+    return x, record, state[-1] if state else None
 
 
 def to_input(network: Network, frames: Tensor) -> Tensor:
@@ -194,11 +223,15 @@ def read_out(network: Network, params: Params, x: Tensor, state: LayerState | No
     if network.readout == "count":
         s, _ = layer_spikes(_readout_layer(weight), network.style, weight, bias, x, state)
         return s.sum(0)
+    return linear(readout_features(network, x, state), weight, bias)
+
+
+def readout_features(network: Network, x: Tensor, state: LayerState | None) -> Tensor:
+    """Return the trace `[B, F]` of the last layer's activity at the last step, or its mean."""
     trace = filter_matrix(network.style.neuron, len(x), x).trace
     trace = trace[-1:] if network.readout == "last" else trace.mean(0, keepdim=True)
     rows = with_state(x, state)
-    features = over_time(trace_rows(trace, rows), rows)
-    return linear(features.flatten(2)[0], weight, bias)
+    return over_time(trace_rows(trace, rows), rows).flatten(2)[0]
 
 
 def _readout_layer(weight: Tensor) -> Layer:
