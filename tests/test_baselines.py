@@ -1,4 +1,4 @@
-"""What spiking MAML is compared with: each arm's gradients, adaptation, runs and expected values."""
+"""What spiking MAML is compared with: gradients, adaptation, runs and expected values of each."""
 
 import json
 from dataclasses import replace
@@ -158,7 +158,7 @@ def test_normalisation_by_its_formula(norm):
     + [("leaky", "protonet"), ("frames", "protonet"), ("pixels", "protonet"), ("relu", "none")],
 )
 def test_exact_meta_gradient_against_central_differences(name, method, strategy):
-    """Along a random direction of weights and learned rates; ReLU is smooth but at single points."""
+    """Along a random direction of weights and learned rates; ReLU is smooth almost everywhere."""
     task = setting(NETWORKS[name], method)
     found = meta_gradient(**task, strategy=strategy)
     g = torch.Generator().manual_seed(4)
@@ -202,7 +202,7 @@ def test_no_adaptation_and_centroid_train_nothing_that_they_should_not():
 
 
 def test_prototypes_are_the_nearest_mean_by_squared_distance():
-    """Softmax of the logits = softmax of -rate / 2 times the squared distance (Snell et al. 2017)."""
+    """Softmax of the logits: of -rate / 2 times the squared distance (Snell et al. 2017)."""
     network, rate = NETWORKS["frames"], 0.7
     task = setting(network, "protonet")
     adapted = adapt(

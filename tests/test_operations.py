@@ -50,10 +50,7 @@ def test_connections_of_a_small_network_by_hand():
 
 @pytest.mark.parametrize("pool_where", ["before", "after"])
 def test_neurons_that_always_fire_have_rate_one_and_all_operations(pool_where):
-    """The bias is above threshold, and with decay 0 the refractory term takes 1 at the next step.
-
-    So every neuron fires at every second step: U = 2, 1, ... for bias 2 would always fire.
-    """
+    """A spike takes 1 from the next membrane: U = 2, 1, 1, ... for bias 2, and 1, 0, 1 for 1."""
     net, frames = network(pool_where), torch.ones(6, 2, 2, 4, 4)
     always = firing_rates(net, silent(2.0), frames)
     assert always.layers == (1.0, 1.0)

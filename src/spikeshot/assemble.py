@@ -24,11 +24,12 @@ from spikeshot.data.splits import (
     split_origins,
 )
 from spikeshot.errors import ConfigError
+from spikeshot.learn.meta_gradient import RatePenalty
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch, Params, Posed
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network
+from spikeshot.snn.network import Network, forward_with_rates
 from spikeshot.snn.neuron import Neuron
 from spikeshot.snn.surrogate import get_surrogate
 from spikeshot.study.baselines.frame_network import FrameNetwork
@@ -235,6 +236,10 @@ def build_learner(config: Config, network: AnyNetwork) -> Learner:
         learn.strategy,
         learn.micro_batch,
     )
+    t = config.train
+    if t.rate_penalty and isinstance(network, Network):
+        rates = partial(forward_with_rates, network)
+        by_rule = replace(by_rule, penalty=RatePenalty(rates, t.rate_penalty, t.rate_target))
     return learn_by(
         *(learn.method, by_rule, network),
         rate=learn.rate,

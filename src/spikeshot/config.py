@@ -228,7 +228,10 @@ class LearnConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations."""
+    """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations.
+
+    `rate_penalty` weighs the squared excess of the query's firing rates over `rate_target`.
+    """
 
     iterations: int = Field(1000, ge=1)
     meta_batch: int = Field(1, ge=1, le=1024)
@@ -237,6 +240,8 @@ class TrainConfig(_Section):
     warmup: int = Field(100, ge=0)
     clip_norm: float = Field(10.0, ge=0)
     average: float = Field(0.0, ge=0, lt=1)
+    rate_penalty: float = Field(0.0, ge=0)
+    rate_target: float = Field(0.1, ge=0, le=1)
     validate_every: int = Field(250, ge=1)
     validation_episodes: int = Field(100, ge=2)
     checkpoint_every: int = Field(100, ge=1)
@@ -277,6 +282,11 @@ class Config(_Section):
             raise ValueError(
                 f"learn.micro_batch is {self.learn.micro_batch}, but network.norm=batch normalises "
                 "over the whole query; expected learn.micro_batch=0, or network.norm=layer"
+            )
+        if self.train.rate_penalty and self.network.kind != "spiking":
+            raise ValueError(
+                f"train.rate_penalty is {self.train.rate_penalty}, but network.kind="
+                f"{self.network.kind} does not fire; expected train.rate_penalty=0"
             )
         if self.learn.method == "centroid" and self.train.iterations > 1:
             raise ValueError(

@@ -12,7 +12,7 @@ through the inner steps. Three strategies give the same numbers:
 `first_order` treats the inner gradients as constants (FOMAML, Finn et al. 2017).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -39,6 +39,24 @@ class MetaGradient:
 
 
 @dataclass(frozen=True)
+class RatePenalty:
+    """What the outer loop adds to the query's loss where neurons fire more often than `target`.
+
+    It is `weight` times the squared excess of the firing rate, a mean over samples and layers.
+    `forward` gives logits `[B, ways]` and the mean activity of each layer, `[B, layers]`. Each
+    sample has its own penalty, so micro-batches change nothing.
+    """
+
+    forward: Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, Tensor]]
+    weight: float
+    target: float
+
+    def of(self, rates: Tensor) -> Tensor:
+        """Return the penalty of rates `[B, layers]`."""
+        return self.weight * (rates - self.target).clamp(min=0).square().mean()
+
+
+@dataclass(frozen=True)
 class Problem:
     """One task as the strategies see it: what is adapted, how, and on which samples."""
 
@@ -53,6 +71,7 @@ class Problem:
     micro_batch: int
     watch: Watch
     key: int
+    penalty: RatePenalty | None
 
 
 def meta_gradient(
@@ -70,12 +89,13 @@ def meta_gradient(
     micro_batch: int = 0,
     watch: Watch = OFF,
     key: int = 0,
+    penalty: RatePenalty | None = None,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
     `micro_batch`: query samples per pass (0: all at once); `double_backward` ignores it. `watch`
     hears of the phases `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the
-    task's, for what is random in the rule.
+    task's, for what is random in the rule. `penalty`: what is added to the query loss for activity.
     """
     if kind == "first_order":
         rule = replace(rule, credit=_constant(rule.credit))
@@ -91,6 +111,7 @@ def meta_gradient(
         micro_batch,
         watch,
         key,
+        penalty,
     )
     return _STRATEGIES[strategy](problem)
 
@@ -151,8 +172,8 @@ def _pull_back_again(
 def _double_backward(p: Problem) -> MetaGradient:
     adapted = _adapted(p)
     with p.watch.phase("query"):
-        logits = _at_the_end(p)(adapted, p.query.frames)
-        value = p.loss(logits, p.query.labels)
+        logits, extra = _at_the_end(p)(adapted, p.query.frames)
+        value = p.loss(logits, p.query.labels) + extra
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
         found = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
@@ -177,9 +198,17 @@ def _adapted(p: Problem) -> Params:
         )
 
 
-def _at_the_end(p: Problem) -> Forward:
-    """Return the forward function of the adapted parameters."""
-    return p.rule.seen(p.forward, Moment(p.key, p.steps))
+def _at_the_end(p: Problem) -> Callable[[Params, Tensor], tuple[Tensor, Tensor | float]]:
+    """Return the function of adapted parameters and frames that gives logits and the penalty."""
+    moment = Moment(p.key, p.steps)
+
+    def run(params: Params, frames: Tensor) -> tuple[Tensor, Tensor | float]:
+        if p.penalty is None:
+            return p.rule.seen(p.forward, moment)(params, frames), 0.0
+        logits, rates = p.penalty.forward(p.rule.read(params, moment), frames)
+        return logits, p.penalty.of(rates)
+
+    return run
 
 
 def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor]:
@@ -190,9 +219,9 @@ def _query_gradient(p: Problem, adapted: Params) -> tuple[Params, Tensor, Tensor
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
     for first in range(0, samples, p.micro_batch or samples):
         part = slice(first, first + (p.micro_batch or samples))
-        logits = forward(endpoint, p.query.frames[:, part])
+        logits, extra = forward(endpoint, p.query.frames[:, part])
         share = len(logits) / samples
-        value = p.loss(logits, p.query.labels[part]) * share
+        value = (p.loss(logits, p.query.labels[part]) + extra) * share
         wanted = list(endpoint.values())  # a baseline's forward may leave some out
         grads = torch.autograd.grad(value, wanted, allow_unused=True, materialize_grads=True)
         total = {n: total[n] + g for n, g in zip(total, grads, strict=True)}

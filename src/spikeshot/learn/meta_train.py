@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spikeshot.errors import DivergenceError
-from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
+from spikeshot.learn.meta_gradient import MetaGradientKind, RatePenalty, Strategy, meta_gradient
 from spikeshot.learn.parallel import ALONE, Team, numbers
 from spikeshot.learn.rules.rule import Forward, Loss, Params, Posed, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
@@ -24,7 +24,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class Learner:
     """What learns: a forward function and a loss, and the rule by which a task is learned.
 
-    `test`: what learns tasks at validation and evaluation, where that is another.
+    `test`: what learns tasks at validation and evaluation, where that is another. `penalty`: what
+    the outer loop adds to the query loss for activity.
     """
 
     forward: Forward
@@ -35,6 +36,7 @@ class Learner:
     strategy: Strategy = "split"
     micro_batch: int = 0
     test: "Learner | None" = None
+    penalty: RatePenalty | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def meta_step(
             micro_batch=learner.micro_batch,
             watch=watch,
             key=key,
+            penalty=learner.penalty,
         )
         grads = _group(g.init, g.learned)
         told["loss"][number], told["accuracy"][number] = float(g.loss), float(g.accuracy)

@@ -153,6 +153,19 @@ def features_prepared(network: Network, params: Params, prepared: Tensor) -> Ten
     return readout_features(network, x, state)
 
 
+def forward_with_rates(network: Network, params: Params, prepared: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits `[B, ways]` and the mean activity of every layer after the burn-in, `[B, L]`.
+
+    `prepared`: what `prepare` made of the frames. The activity, spikes per neuron and step (of
+    windows, where maximum pooling comes after the spike), has its graph, by the surrogate.
+    """
+    if network.engine == "oracle":
+        network = replace(network, engine="auto")
+        prepared = prepare(network, prepared)
+    logits, record = _forward(network, params, prepared)
+    return logits, torch.stack([s.transpose(0, 1).flatten(1).mean(1) for s in record], 1)
+
+
 def _forward(network: Network, params: Params, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return logits and every layer's spikes for the first layer's input trace `[T, B, ...]`."""
     x, record, state = _run_layers(network, params, x)

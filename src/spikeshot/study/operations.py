@@ -131,7 +131,6 @@ def _layers(network: AnyNetwork, ways: int) -> tuple[list[Layer], list[Shape]]:
     for layer in layers:
         inputs.append(shape)
         h, w, _ = shape
-        shape = (
-            (h // layer.pool, w // layer.pool, layer.units) if layer.kernel else (1, 1, layer.units)
-        )
+        h, w = (h // layer.pool, w // layer.pool) if layer.kernel else (1, 1)
+        shape = (h, w, layer.units)
     return [*layers, Layer(ways)], [*inputs, shape]
