@@ -62,4 +62,4 @@ def _on_unit_length(
     """Return the learner that writes the readout `credit` gives, on features of unit length."""
     of = unit_length(features)
     rule = Rule(credit(of), DescendAtRate(1.0), write_readout)
-    return replace(learner, forward=read(of), rule=rule, inner_steps=1)
+    return replace(learner, forward=read(of), rule=rule, inner_steps=1, penalty=None)
