@@ -64,13 +64,16 @@ def params_of(network, ways=WAYS):
     )
 
 
-def setting(network, method="maml"):
+def setting(network, method="maml", step=0.3):
     """Return the arguments of `meta_gradient` for one small task of this arm, in float64."""
     by_rule = Learner(
-        partial(forward_prepared, network), F.cross_entropy, get_rule("sgd", 0.3, "tensor"), 2
+        partial(forward_prepared, network), F.cross_entropy, get_rule("sgd", step, "tensor"), 2
     )
     learner = learn_by(method, by_rule, network, rate=0.7, rates="scalar")
-    init = params_of(network)
+    init, g = params_of(network), torch.Generator().manual_seed(9)
+    for name, value in init.items():  # silent units start at the threshold, where softsign bends
+        if name.endswith("bias"):
+            init[name] = value + 0.1 * torch.randn(value.shape, generator=g).double()
     support, query = (
         Batch(prepare(network, random_frames(seed, batch=6)), SUPPORT_LABELS) for seed in (1, 2)
     )
@@ -177,16 +180,16 @@ def test_exact_meta_gradient_against_central_differences(name, method, strategy)
     ]
     slope = sum(float((found.init[n] * way[n]).sum()) for n in way)
     slope += sum(float((found.learned[n] * rates[n]).sum()) for n in rates)
-    assert abs(slope) > 1e-3
+    assert abs(slope) > 1e-4
     assert abs(slope - (ends[0] - ends[1]) / (2 * eps)) / abs(slope) < 1e-5
 
 
 @pytest.mark.parametrize("method", ["maml", "protonet"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_adaptation_lowers_the_support_loss(name, method):
-    task = setting(NETWORKS[name], method)
+    task = setting(NETWORKS[name], method, step=0.01)
     before = loss_after_adaptation(task | {"steps": 0}, task["init"], task["learned"], "support")
-    assert loss_after_adaptation(task, task["init"], task["learned"], "support") < before - 0.01
+    assert loss_after_adaptation(task, task["init"], task["learned"], "support") < before - 1e-3
 
 
 def test_no_adaptation_and_centroid_train_nothing_that_they_should_not():
