@@ -159,6 +159,7 @@ def print_table(rows: list[Row]) -> None:
 def spike_densities(folder: Path, tasks: int = 8) -> None:
     """Print how dense input and spikes of a trained run are, on validation tasks."""
     from spikeshot import assemble
+    from spikeshot.assemble_network import build_network
     from spikeshot.learn.adapt import adapt
     from spikeshot.run_folder import BEST, RunFolder
     from spikeshot.snn.network import forward_recorded
@@ -168,7 +169,7 @@ def spike_densities(folder: Path, tasks: int = 8) -> None:
     path = Path(record.path) if record.path else None
     recordings = assemble.load_recordings(config, record.corpus, path)
     space = assemble.task_space(config, recordings, record.split, "val")
-    network = assemble.build_network(config, space.frame_shape)
+    network = build_network(config, space.frame_shape)
     learner = assemble.build_learner(config, network)
     tensors, about = run.read_tensors(BEST, config)
     init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}

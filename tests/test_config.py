@@ -288,7 +288,7 @@ def test_subtract_needs_a_threshold_above_zero(tmp_path):
 
 @pytest.mark.parametrize("meta_gradient", ["exact", "first_order"])
 def test_piecewise_linear_is_for_first_order_only(tmp_path, meta_gradient):
-    from spikeshot.assemble import build_network
+    from spikeshot.assemble_network import build_network
 
     config = load_config(
         write(tmp_path, TINY),
@@ -302,7 +302,8 @@ def test_piecewise_linear_is_for_first_order_only(tmp_path, meta_gradient):
 
 
 def test_an_unknown_surrogate_or_rule_is_named_with_the_nearest(tmp_path):
-    from spikeshot.assemble import build_learner, build_network
+    from spikeshot.assemble import build_learner
+    from spikeshot.assemble_network import build_network
 
     source = write(tmp_path, TINY)
     with pytest.raises(ConfigError, match=r"'arctang' is unknown \(did you mean 'arctan'\?\)"):

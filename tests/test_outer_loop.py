@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from networks import relative_error
-from spikeshot.assemble import build_learner, build_network
+from spikeshot.assemble import build_learner
+from spikeshot.assemble_network import build_network
 from spikeshot.config import Config, load_config
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_gradient import Strategy, meta_gradient

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from networks import random_frames, small_network, start
-from spikeshot.assemble import build_learner, build_network, resize_readout
+from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble_network import build_network
 from spikeshot.config import load_config
 from spikeshot.errors import ConfigError
 from spikeshot.learn.adapt import adapt

@@ -1,6 +1,6 @@
 """Configuration becomes objects: recordings, meta-split, task spaces, network and learner."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +27,13 @@ from spikeshot.data.splits import (
     split_origins,
 )
 from spikeshot.errors import ConfigError
+from spikeshot.learn.meta_gradient import RatePenalty
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.rule import Batch, Params, Posed
-from spikeshot.snn.init import init_params
-from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Network, prepare
-from spikeshot.snn.network_forward import NetworkForward
-from spikeshot.snn.neuron import Neuron
-from spikeshot.snn.surrogate import get_surrogate
+from spikeshot.snn.network import Network, forward_with_rates
+from spikeshot.study.baselines.methods import learn_by
+from spikeshot.study.baselines.networks import AnyNetwork, forward_of, init_params, prepare
+from spikeshot.study.baselines.transfer import batch_size
 
 INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never one of training
 
@@ -220,55 +219,29 @@ def _parts(config: Config, name: str) -> tuple[str, ...]:
     return parts_of(name) if config.data.classes == "double" else (name,)
 
 
-def build_network(config: Config, frame_shape: tuple[int, int, int]) -> Network:
-    """Return the network for frames `(2, H, W)`.
-
-    Raises `ConfigError` for a surrogate that exact second order cannot differentiate twice.
-    """
-    n, nc = config.network, config.network.neuron
-    surrogate = get_surrogate(nc.surrogate)
-    if not surrogate.twice_differentiable and config.learn.meta_gradient == "exact":
-        raise ConfigError(
-            f"network.neuron.surrogate is {nc.surrogate!r}, which is not twice differentiable, but "
-            "learn.meta_gradient is 'exact' (second order). Choose another surrogate, as "
-            "fast_sigmoid, or learn.meta_gradient=first_order."
-        )
-    alpha, beta, reset_decay = nc.decays(config.data.dt_us)
-    neuron = Neuron(
-        alpha,
-        beta,
-        reset_decay,
-        nc.threshold,
-        nc.reset,
-        nc.delay,
-        nc.surrogate,
-        nc.sharpness,
-    )
-    return Network(
-        frame_shape,
-        tuple(Layer(layer.units, layer.kernel, layer.pool) for layer in n.layers),
-        LayerStyle(neuron, n.pool_kind, n.pool_where),
-        n.readout,
-        n.burn_in,
-        n.input_gain,
-        config.engine,
-    )
-
-
-def build_learner(config: Config, network: Network) -> Learner:
+def build_learner(config: Config, network: AnyNetwork) -> Learner:
     """Return what learns: the network's function of prepared frames, cross-entropy and the rule."""
     learn = config.learn
-    rule = build_rule(config, network)
-    return Learner(
-        NetworkForward(network),
+    by_rule = Learner(
+        forward_of(network),
         F.cross_entropy,
-        rule,
+        build_rule(config, network),
         learn.inner_steps,
         learn.meta_gradient,
         learn.strategy,
         learn.micro_batch,
         learn.multi_step,
         round(learn.first_order_until * config.train.iterations),
+    )
+    t = config.train
+    if t.rate_penalty and isinstance(network, Network):
+        rates = partial(forward_with_rates, network)
+        by_rule = replace(by_rule, penalty=RatePenalty(rates, t.rate_penalty, t.rate_target))
+    return learn_by(
+        *(learn.method, by_rule, network),
+        rate=learn.rate,
+        rates=learn.rates,
+        penalty=learn.penalty,
     )
 
 
@@ -278,12 +251,14 @@ def build_outer_loop(config: Config) -> OuterLoop:
     return OuterLoop(t.iterations, t.meta_lr, t.rates_lr, t.warmup, t.clip_norm, t.average)
 
 
-def start_state(config: Config, network: Network, learner: Learner, space: TaskSpace) -> TrainState:
-    """Return the state before the first iteration."""
+def start_state(
+    config: Config, network: AnyNetwork, learner: Learner, space: TaskSpace, ways: int | None = None
+) -> TrainState:
+    """Return the state before the first iteration, with a readout for `ways` (None: a task's)."""
     init = config.network.init
     params = init_params(
         network,
-        config.task.ways,
+        ways or config.task.ways,
         space.episode(INIT_EPISODE).query,
         generator=torch.Generator().manual_seed(config.seed),
         activity=init.activity,
@@ -293,7 +268,42 @@ def start_state(config: Config, network: Network, learner: Learner, space: TaskS
     return TrainState(0, params, learner.rule.learned(params))
 
 
-def pose(network: Network, episode: Episode) -> Posed:
+def training_task(config: Config, names: Sequence[str]) -> Task | None:
+    """Return the size of a training task, None for the usual one; `names`: training classes.
+
+    That of transfer is a batch of as many samples, from as many of the classes as it can hold.
+    """
+    if config.learn.method != "transfer":
+        return None
+    t = config.task
+    return Task(*batch_size(t.ways, t.shots, t.queries, len(names)))
+
+
+def training_classes(config: Config, spaces: Mapping[str, TaskSpace]) -> tuple[str, ...]:
+    """Return the classes that a training task's labels number, none where each has its own."""
+    if config.learn.method != "transfer":
+        return ()
+    drawn = [spaces[name].classes for name in ("train", "simulated") if name in spaces]
+    return tuple(sorted(set().union(*drawn)))
+
+
+def pose_training(network: AnyNetwork, episode: Episode, classes: Sequence[str]) -> Posed:
+    """Return a training task as the learner takes it.
+
+    With `classes` it is one batch of all its samples, and the labels are places among them.
+    """
+    posed = pose(network, episode)
+    if not classes:
+        return posed
+    places = {name: i for i, name in enumerate(classes)}
+    label = torch.tensor([places[name] for name in episode.classes])
+    support, query, _ = posed
+    frames = torch.cat([support.frames, query.frames], 1)
+    batch = Batch(frames, label[torch.cat([support.labels, query.labels])])
+    return Posed(batch, batch, episode.key)
+
+
+def pose(network: AnyNetwork, episode: Episode) -> Posed:
     """Return an episode as the learner takes it, prepared for the network."""
     return Posed(
         Batch(prepare(network, episode.support), episode.support_labels),

@@ -13,15 +13,23 @@ from spikeshot.learn.rules.quantise import WeightSpec
 from spikeshot.learn.rules.rule import Rule, whole
 from spikeshot.learn.rules.start import Prototypes
 from spikeshot.snn.network import Network
+from spikeshot.study.baselines.networks import AnyNetwork
+
+TIMED = ("truncated", "decolle")  # rules that a network without time cannot have
 
 
-def build_rule(config: Config, network: Network) -> Rule:
+def build_rule(config: Config, network: AnyNetwork) -> Rule:
     """Return the rule; raises `ConfigError` where it does not fit the network or the outer loop."""
     learn = config.learn
     options = CreditOptions(**learn.credit.model_dump())
     rule = get_rule(learn.rule, learn.rate, learn.rates, options, steps=learn.inner_steps)
+    if learn.rule in TIMED and not isinstance(network, Network):
+        raise ConfigError(
+            f"learn.rule is {learn.rule!r}, which needs activity in time, but network.kind="
+            f"{config.network.kind} has none. Choose another rule, or network.kind=spiking."
+        )
     if learn.readout_start == "prototypes":
-        if network.readout == "count":
+        if isinstance(network, Network) and network.readout == "count":
             raise ConfigError(
                 "learn.readout_start is 'prototypes', which need a linear readout, but "
                 "network.readout is 'count'. Choose last or mean."

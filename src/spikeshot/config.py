@@ -182,8 +182,15 @@ class InitConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The network (`snn/network.py`); `burn_in` in time bins."""
+    """The network (`snn/network.py`); `burn_in` in time bins.
 
+    `kind`: spiking, or a network to compare with, of the same layers (`study/baselines/`): the
+    `leaky` twin without spikes, `relu` on time bins as channels, `frames`, the usual CNN on summed
+    events (`norm`: its normalisation), and `pixels`, the summed events themselves.
+    """
+
+    kind: Literal["spiking", "leaky", "relu", "frames", "pixels"] = "spiking"
+    norm: Literal["batch", "layer"] = "batch"
     layers: tuple[LayerConfig, ...] = (
         LayerConfig(units=16, kernel=5, pool=2),
         LayerConfig(units=32, kernel=5, pool=2),
@@ -210,7 +217,8 @@ class TrainConfig(_Section):
     """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations.
 
     `start`: a run (or a `.safetensors` learner) whose best weights and learned rates training
-    starts from (`starting.py`); "": from fresh ones.
+    starts from (`starting.py`); "": from fresh ones. `rate_penalty` weighs the squared excess of
+    the query's firing rates over `rate_target`.
     """
 
     start: str = ""
@@ -221,6 +229,8 @@ class TrainConfig(_Section):
     warmup: int = Field(100, ge=0)
     clip_norm: float = Field(10.0, ge=0)
     average: float = Field(0.0, ge=0, lt=1)
+    rate_penalty: float = Field(0.0, ge=0)
+    rate_target: float = Field(0.1, ge=0, le=1)
     validate_every: int = Field(250, ge=1)
     validation_episodes: int = Field(100, ge=2)
     checkpoint_every: int = Field(100, ge=1)
@@ -250,6 +260,32 @@ class Config(_Section):
             raise ValueError(
                 f"network.burn_in is {self.network.burn_in}; expected below data.bins="
                 f"{self.data.bins}"
+            )
+        if self.network.kind == "leaky" and self.network.neuron.reset == "zero":
+            raise ValueError(
+                "network.neuron.reset is 'zero', which makes a leaky unit without spikes grow "
+                "without bound; expected refractory or subtract with network.kind=leaky"
+            )
+        summed = self.network.kind == "frames" and self.network.norm == "batch"
+        if summed and self.learn.micro_batch:
+            raise ValueError(
+                f"learn.micro_batch is {self.learn.micro_batch}, but network.norm=batch normalises "
+                "over the whole query; expected learn.micro_batch=0, or network.norm=layer"
+            )
+        if self.train.rate_penalty and self.network.kind != "spiking":
+            raise ValueError(
+                f"train.rate_penalty is {self.train.rate_penalty}, but network.kind="
+                f"{self.network.kind} does not fire; expected train.rate_penalty=0"
+            )
+        if self.train.rate_penalty and self.learn.meta_gradient == "reptile":
+            raise ValueError(
+                f"train.rate_penalty is {self.train.rate_penalty}, but learn.meta_gradient=reptile "
+                "sees no query; expected train.rate_penalty=0"
+            )
+        if self.learn.method == "centroid" and self.train.iterations > 1:
+            raise ValueError(
+                f"train.iterations is {self.train.iterations}, but learn.method=centroid trains "
+                "nothing; expected train.iterations=1"
             )
         return self
 

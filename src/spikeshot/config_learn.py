@@ -136,6 +136,11 @@ class DeviceConfig(Section):
 class LearnConfig(Section):
     """The inner loop: rule, step sizes, steps, and what they meet in hardware.
 
+    `method`: how a task is learned: `maml` by the rule; else a baseline (`study/baselines/`): not
+    at all (`none`), by prototypes of the features (`protonet`), by the nearest `centroid` of
+    features that nothing trains, or by logistic regression, with an L2 `penalty`, on the features
+    of a classifier of the training classes (`transfer`).
+
     `rates`: `fixed`, or learned: one (`scalar`), one per `tensor`, one per tensor and inner `step`,
     or one for every weight (`parameter`).
 
@@ -149,6 +154,8 @@ class LearnConfig(Section):
     rounding (`learn/meta_gradient.py`).
     """
 
+    method: Literal["maml", "none", "protonet", "centroid", "transfer"] = "maml"
+    penalty: float = Field(1.0, gt=0)
     rule: str = "sgd"
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor", "step", "parameter"] = "fixed"
@@ -164,6 +171,20 @@ class LearnConfig(Section):
     weights: WeightsConfig = WeightsConfig()
     updates: UpdatesConfig = UpdatesConfig()
     device: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _baseline(self) -> Self:
+        plain = LearnConfig.model_construct()
+        keys = ("rule", "readout_start", "multi_step", "weights", "updates", "device")
+        wrong = [key for key in keys if getattr(self, key) != getattr(plain, key)]
+        if self.meta_gradient == "reptile":
+            wrong.append("meta_gradient")
+        if self.method != "maml" and wrong:
+            raise ValueError(
+                f"method is {self.method!r}, a baseline that knows no {wrong[0]}; expected "
+                f"{wrong[0]} left at its default with it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _reptile(self) -> Self:
@@ -191,5 +212,7 @@ class LearnConfig(Section):
 
     @property
     def steps_after_training(self) -> int:
-        """Inner steps at validation and evaluation."""
+        """Inner steps at validation and evaluation: of a baseline one, or none."""
+        if self.method != "maml":
+            return int(self.method != "none")
         return self.test_steps or self.inner_steps

@@ -21,12 +21,13 @@ from spikeshot.agreement import require_divisible, require_same_config, same_sou
 from spikeshot.assemble import (
     Source,
     build_learner,
-    build_network,
     load_recordings,
     load_source,
     resize_readout,
     task_space,
+    training_task,
 )
+from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
 from spikeshot.data.corpora import CORPORA
 from spikeshot.data.episodes import Task, TaskSpace
@@ -103,7 +104,7 @@ def train(
         network = build_network(config, spaces["train"].frame_shape)
         learner = build_learner(config, network)
         progress = saved_progress(existing, config) if existing else None
-        progress = progress or first_progress(config, network, learner, spaces["train"], start)
+        progress = progress or first_progress(config, network, learner, spaces, start)
     if any_of(team, stop()):
         raise Interrupted(f"stopped before training went on; {out} is as it was.")
     if team.rank:
@@ -125,6 +126,7 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
     then tell good weights from better ones no more.
     """
     split, overlap = source.split, config.data.overlap
+    task = training_task(config, [*split.classes["train"], *source.turned_classes])
     train = task_space(
         config,
         source.training,
@@ -132,6 +134,7 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
         "train",
         augment=True,
         overlap=overlap,
+        task=task,
         turned=source.turned_classes,
     )
     val = task_space(config, source.recordings, split, "val", overlap=overlap)
@@ -144,6 +147,7 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
             "train",
             augment=True,
             overlap=overlap,
+            task=training_task(config, source.simulated_classes),
             classes=source.simulated_classes,
         )
     task_space(config, source.recordings, source.split, "test")  # fails now rather than at the end
@@ -272,6 +276,8 @@ def evaluate(
         "meta_gradient": config.learn.meta_gradient,
         "rule": config.learn.rule,
         "overrides": list(overrides),
+        "method": config.learn.method,
+        "network": config.network.kind,
         "dataset": corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),

@@ -12,7 +12,15 @@ from typing import Any, NoReturn
 import torch
 
 import spikeshot
-from spikeshot.assemble import build_outer_loop, is_simulated, pose, start_state
+from spikeshot.assemble import (
+    build_outer_loop,
+    is_simulated,
+    pose,
+    pose_training,
+    resize_readout,
+    start_state,
+    training_classes,
+)
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
@@ -24,8 +32,8 @@ from spikeshot.learn.scoring import Score, score_episode
 from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
-from spikeshot.snn.network import Network
 from spikeshot.starting import Start, started
+from spikeshot.study.baselines.networks import AnyNetwork
 from spikeshot.study.evaluate import evaluate_episodes
 
 
@@ -40,13 +48,14 @@ class Progress:
 
 def first_progress(
     config: Config,
-    network: Network,
+    network: AnyNetwork,
     learner: Learner,
-    space: TaskSpace,
+    spaces: Mapping[str, TaskSpace],
     start: Start | None = None,
 ) -> Progress:
     """Return the progress of a run that has not begun, with what `start` gives."""
-    state = start_state(config, network, learner, space)
+    ways = len(training_classes(config, spaces)) or None
+    state = start_state(config, network, learner, spaces["train"], ways)
     return Progress(started(state, start) if start else state)
 
 
@@ -60,7 +69,7 @@ def saved_progress(run: RunFolder, config: Config) -> Progress | None:
 
 
 def scorer(
-    network: Network,
+    network: AnyNetwork,
     learner: Learner,
     init: Params,
     learned: Params,
@@ -68,12 +77,17 @@ def scorer(
     *,
     count_writes: bool = False,
 ) -> Callable[[Episode], Score]:
-    """Return the function that scores an episode, and counts its writes where asked to."""
+    """Return the function that scores an episode, and counts its writes where asked to.
+
+    It learns by the learner's `test`, where it has one.
+    """
+    learner = learner.test or learner
 
     def score(episode: Episode) -> Score:
         support, query, key = pose(network, episode)
+        fitting = resize_readout(init, len(episode.classes))
         return score_episode(
-            *(learner.forward, learner.loss, init, learned, learner.rule),
+            *(learner.forward, learner.loss, fitting, learned, learner.rule),
             *(support, query, steps, key),
             count_writes=count_writes,
         )
@@ -88,7 +102,7 @@ class Training:
         self,
         config: Config,
         run: RunFolder,
-        network: Network,
+        network: AnyNetwork,
         learner: Learner,
         spaces: Mapping[str, TaskSpace],
         progress: Progress,
@@ -100,6 +114,7 @@ class Training:
         self.config, self.run = config, run
         self.network, self.learner = network, learner
         self.spaces, self.listener, self.stop = spaces, listener, stop
+        self.classes = training_classes(config, spaces)
         self.outer = build_outer_loop(config)
         self.progress = progress
         self.validated = 0  # last iteration with a validation
@@ -155,7 +170,7 @@ class Training:
     def _task(self, index: int) -> Posed:
         """Return training task `index`, of simulated recordings or real."""
         space = self.spaces["simulated" if is_simulated(self.config, index) else "train"]
-        return pose(self.network, space.episode(index))
+        return pose_training(self.network, space.episode(index), self.classes)
 
     def _iterate(self, made: Iterator[Posed]) -> StepReport:
         start = time.perf_counter()

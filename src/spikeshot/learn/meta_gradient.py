@@ -45,6 +45,24 @@ class MetaGradient:
 
 
 @dataclass(frozen=True)
+class RatePenalty:
+    """What the outer loop adds to the query's loss where neurons fire more often than `target`.
+
+    It is `weight` times the squared excess of the firing rate, a mean over samples and layers.
+    `forward` gives logits `[B, ways]` and the mean activity of each layer, `[B, layers]`. Each
+    sample has its own penalty, so micro-batches change nothing.
+    """
+
+    forward: Callable[[Mapping[str, Tensor], Tensor], tuple[Tensor, Tensor]]
+    weight: float
+    target: float
+
+    def of(self, rates: Tensor) -> Tensor:
+        """Return the penalty of rates `[B, layers]`."""
+        return self.weight * (rates - self.target).clamp(min=0).square().mean()
+
+
+@dataclass(frozen=True)
 class Problem:
     """One task as the strategies see it: what is adapted, how, and on which samples."""
 
@@ -61,6 +79,7 @@ class Problem:
     watch: Watch
     key: int
     weights: Mapping[int, float]  # of the query loss after so many inner steps, zeros left out
+    penalty: RatePenalty | None
 
 
 def meta_gradient(
@@ -80,6 +99,7 @@ def meta_gradient(
     watch: Watch = OFF,
     key: int = 0,
     weights: Sequence[float] = (),
+    penalty: RatePenalty | None = None,
 ) -> MetaGradient:
     """Return the meta-gradient of one task; the query loss is a mean over the query.
 
@@ -88,7 +108,8 @@ def meta_gradient(
     lies in memory for all of them (None: the frames are prepared). `watch` hears of the phases
     `forward`, `inner`, `query` and `backward` (`stopwatch.py`). `key`: the task's, for what is
     random in the rule. `weights`: of the query loss after each inner step, the last not 0 (none
-    given: the last alone). `reptile` knows no `learned` and no `weights`.
+    given: the last alone). `penalty`: what is added to the query loss for activity. `reptile` knows
+    no `learned`, no `weights` and no `penalty`.
     """
     if kind == "first_order":
         rule = replace(rule, constant=True)
@@ -106,6 +127,7 @@ def meta_gradient(
         watch,
         key,
         {i: w for i, w in enumerate(weights, 1) if w} or {steps: 1.0},
+        penalty,
     )
     return _reptile(problem) if kind == "reptile" else _STRATEGIES[strategy](problem)
 
@@ -181,8 +203,8 @@ def _double_backward(p: Problem) -> MetaGradient:
     with p.watch.phase("query"):
         frames = p.prepare(p.query.frames)
         for step, weight in p.weights.items():
-            logits = _seen_after(p, step)(path[step], frames)
-            value = p.loss(logits, p.query.labels)
+            logits, extra = _seen_after(p, step)(path[step], frames)
+            value = p.loss(logits, p.query.labels) + extra
             total = value * weight + total.to(value)
     wanted = [*p.init.values(), *p.learned.values()]
     with p.watch.phase("backward"):
@@ -205,7 +227,7 @@ def _reptile(p: Problem) -> MetaGradient:
             adaptation(*(forward, p.loss, begun, p.learned, p.support, p.steps), key=p.key)
         )
     with p.watch.phase("query"), torch.no_grad():
-        logits = _seen_after(p, p.steps)(adapted, p.prepare(p.query.frames))
+        logits, _ = _seen_after(p, p.steps)(adapted, p.prepare(p.query.frames))
         loss = p.loss(logits, p.query.labels)
     found = [
         (a - b) / max(p.steps, 1)
@@ -238,9 +260,18 @@ def _path(p: Problem) -> tuple[Problem, list[Params]]:
         return replace(p, rule=begun.rule), list(steps)
 
 
-def _seen_after(p: Problem, step: int) -> Forward:
-    """Return the forward function of the parameters after `step` inner steps."""
-    return p.rule.seen(p.forward, Moment(p.key, step))
+def _seen_after(p: Problem, step: int) -> Callable[[Params, Tensor], tuple[Tensor, Tensor | float]]:
+    """Return the function of the parameters after `step` inner steps: logits and the penalty."""
+    moment = Moment(p.key, step)
+    forward = p.rule.seen(p.forward, moment)
+
+    def run(params: Params, frames: Tensor) -> tuple[Tensor, Tensor | float]:
+        if p.penalty is None:
+            return forward(params, frames), 0.0
+        logits, rates = p.penalty.forward(p.rule.read(params, moment), frames)
+        return logits, p.penalty.of(rates)
+
+    return run
 
 
 def _query_gradient(p: Problem, adapted: Params, step: int) -> tuple[Params, Tensor, Tensor]:
@@ -251,10 +282,13 @@ def _query_gradient(p: Problem, adapted: Params, step: int) -> tuple[Params, Ten
     loss = hits = torch.zeros((), dtype=torch.float64, device=p.query.labels.device)
     for first in range(0, samples, p.micro_batch or samples):
         part = slice(first, first + (p.micro_batch or samples))
-        logits = forward(endpoint, p.prepare(p.query.frames[:, part]))
+        logits, extra = forward(endpoint, p.prepare(p.query.frames[:, part]))
         share = len(logits) / samples
-        value = p.loss(logits, p.query.labels[part]) * share
-        grads = torch.autograd.grad(value * p.weights[step], list(endpoint.values()))
+        value = (p.loss(logits, p.query.labels[part]) + extra) * share
+        wanted = list(endpoint.values())  # a baseline's forward may leave some out
+        grads = torch.autograd.grad(
+            value * p.weights[step], wanted, allow_unused=True, materialize_grads=True
+        )
         total = {n: total[n] + g for n, g in zip(total, grads, strict=True)}
         loss = loss + value.detach()
         hits = hits + _hits(logits, p.query.labels[part])
@@ -272,6 +306,8 @@ def _pull_back(
     products = [
         (o * c.detach()).sum() for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad
     ]
+    if not products:
+        return tuple(map(torch.zeros_like, wanted))
     return torch.autograd.grad(
         torch.stack(products).sum(), wanted, allow_unused=True, materialize_grads=True
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spikeshot.errors import DivergenceError
-from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
+from spikeshot.learn.meta_gradient import MetaGradientKind, RatePenalty, Strategy, meta_gradient
 from spikeshot.learn.parallel import ALONE, Team, numbers
 from spikeshot.learn.rules.rule import Forward, Loss, Params, Posed, Rule
 from spikeshot.learn.stopwatch import OFF, Watch
@@ -26,7 +26,9 @@ class Learner:
 
     The first `first_order_iterations` are of first order (derivative-order annealing); over the
     first `multi_step` ones the query loss after every inner step counts (MAML++, Antoniou et al.
-    2019, "How to train your MAML", sections 4.1 and 4.2).
+    2019, "How to train your MAML", sections 4.1 and 4.2). `test`: what learns tasks at validation
+    and evaluation, where that is another. `penalty`: what the outer loop adds to the query loss for
+    activity.
     """
 
     forward: Forward
@@ -38,6 +40,8 @@ class Learner:
     micro_batch: int = 0
     multi_step: int = 0
     first_order_iterations: int = 0
+    test: "Learner | None" = None
+    penalty: RatePenalty | None = None
 
     def kind(self, iteration: int) -> MetaGradientKind:
         """Return the kind of meta-gradient of an iteration (from 0)."""
@@ -168,6 +172,7 @@ def meta_step(
             watch=watch,
             key=key,
             weights=learner.weights(state.iteration),
+            penalty=learner.penalty,
         )
         grads = _group(g.init, g.learned)
         told["loss"][number], told["accuracy"][number] = float(g.loss), float(g.accuracy)

@@ -74,13 +74,18 @@ def _fit(
 def _bias_for_activity(
     drive: Tensor, style: LayerStyle, activity: float, drive_std: float
 ) -> float:
-    """Return the bias at which the share `activity` of steps has its membrane over threshold."""
+    """Return the bias at which the share `activity` of steps has its membrane over threshold.
+
+    For the soft twin too: its primitive grows, so it is compared with that of the threshold.
+    """
     rows = drive.reshape(len(drive), -1)
     rows = rows * (drive_std / rows.std().clamp(min=1e-6))
     response = bias_response(style.neuron, len(rows), 0, rows)[:, None]
     low, high = -20.0 * drive_std, 20.0 * drive_std + abs(style.neuron.threshold) * 20
+    silent = style.neuron.spike(rows.new_tensor(style.neuron.threshold))
     for _ in range(30):
         middle = (low + high) / 2
-        fires = run_drive(rows + middle * response, style.neuron).double().mean().item()
+        spikes = run_drive(rows + middle * response, style.neuron)
+        fires = (spikes > silent).double().mean().item()
         low, high = (middle, high) if fires < activity else (low, middle)
     return (low + high) / 2

@@ -75,11 +75,18 @@ class Activity(NamedTuple):
 
 def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter, in order; raises `ConfigError` if layers do not fit."""
-    channels, height, width = network.input_shape
+    return layer_shapes(network.input_shape, network.layers, ways)
+
+
+def layer_shapes(
+    input_shape: tuple[int, int, int], layers: Sequence[Layer], ways: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of weights and biases of `layers` on `(C, H, W)`, and of the readout."""
+    channels, height, width = input_shape
     features = channels * height * width
     shapes: dict[str, tuple[int, ...]] = {}
     flat = False
-    for i, layer in enumerate(network.layers):
+    for i, layer in enumerate(layers):
         if layer.kernel:
             if flat:
                 raise ConfigError(
@@ -89,7 +96,7 @@ def parameter_shapes(network: Network, ways: int) -> dict[str, tuple[int, ...]]:
             channels, height, width = layer.units, height // layer.pool, width // layer.pool
             if min(height, width) < 1:
                 raise ConfigError(
-                    f"layer {i} pools the image away (input {network.input_shape}); use fewer or "
+                    f"layer {i} pools the image away (input {input_shape}); use fewer or "
                     "smaller pools."
                 )
             features = channels * height * width
@@ -158,6 +165,25 @@ def forward_recorded(
     """Return logits and the spikes of every layer after the burn-in, each `[T, B, ...]`."""
     activity = record_prepared(network, params, prepare(network, frames))
     return activity.logits, activity.spikes
+
+
+def features_prepared(network: Network, params: Params, prepared: Tensor) -> Tensor:
+    """Return what the readout's weights multiply, `[B, F]`, for what `prepare` made of the frames.
+
+    Logits are linear in it; where the readout counts spikes it is the sum over time of its input.
+    """
+    return _activity(network, params, prepared, None).trace
+
+
+def forward_with_rates(network: Network, params: Params, prepared: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits `[B, ways]` and the mean activity of every layer after the burn-in, `[B, L]`.
+
+    `prepared`: what `prepare` made of the frames. The activity, spikes per neuron and step (of
+    windows, where maximum pooling comes after the spike), has its graph, by the surrogate.
+    """
+    activity = record_prepared(network, params, prepared)
+    rates = [s.transpose(0, 1).flatten(1).mean(1) for s in activity.spikes]
+    return activity.logits, torch.stack(rates, 1)
 
 
 def _forward(network: Network, params: Params, x: Tensor, record: list[Tensor] | None) -> Activity:
