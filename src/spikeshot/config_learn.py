@@ -79,12 +79,13 @@ class DeviceConfig(Section):
 
     `asymmetry` of `linear`; `curvature` of `soft_bounds`; `alpha`, `beta`, `gamma` of
     `gokmen_haensch`; `table`, a CSV file with the columns up and down, whose pulses are whole by
-    `rounding`. `variation` of the strength from device to device; noise of pulses (`sigma`), of
-    changed weights, of the start and of each forward pass.
+    `rounding`. `variation` of the strength from device to device; noise of pulses (`sigma`; its
+    default costs a learner that was not trained for it some points), of changed weights, of the
+    start and of each forward pass.
     """
 
     model: Literal["none", "ideal", "linear", "soft_bounds", "gokmen_haensch", "table"] = "none"
-    asymmetry: float = Field(0.0, gt=-1, lt=1)
+    asymmetry: float = Field(0.5, gt=-1, lt=1)
     curvature: float = Field(1.0, ge=0, le=10)
     alpha: float = Field(1.0, gt=0, le=100)
     beta: float = Field(0.0, ge=-100, le=100)
@@ -92,7 +93,7 @@ class DeviceConfig(Section):
     table: str = ""
     rounding: Rounding = "stochastic"
     variation: float = Field(0.0, ge=0, le=3)
-    sigma: float = Field(0.0, ge=0, le=10)
+    sigma: float = Field(1.0, ge=0, le=10)
     write_noise: float = Field(0.0, ge=0, le=1)
     place_noise: float = Field(0.0, ge=0, le=1)
     read_noise: float = Field(0.0, ge=0, le=1)

@@ -1,6 +1,5 @@
 """Scoring: accuracy on the query of one episode, before and after adaptation, without a graph."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -9,18 +8,21 @@ from spikeshot.learn.adapt import adapt
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params, Rule
 from spikeshot.learn.rules.writes import counted
 
+NOT_COUNTED = -1.0  # a number that equals itself, unlike NaN
+
 
 class Score(NamedTuple):
     """Query accuracy (0..1) before and after adaptation, and the query loss after it.
 
-    Where it was asked for: `writes` per weight, and the share of weights `touched` (else NaN).
+    Where it was asked for: `writes` per weight, and the share of weights `touched`; else both are
+    `NOT_COUNTED`.
     """
 
     before: float
     after: float
     loss: float
-    writes: float = math.nan
-    touched: float = math.nan
+    writes: float = NOT_COUNTED
+    touched: float = NOT_COUNTED
 
 
 def score_episode(
