@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +21,8 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     refuses; the file is whole or not there.
     """
     rows = [dict(zip(COLUMNS, (i, *score), strict=True)) for i, score in enumerate(scores)]
-    columns = [
-        c for c in COLUMNS if not all(math.isnan(row[c]) for row in rows)
-    ]  # what was counted
+    unless = Score._field_defaults  # what was not counted
+    columns = [c for c in COLUMNS if c not in unless or any(r[c] != unless[c] for r in rows)]
     rows = [{c: row[c] for c in columns} for row in rows]
     if path.suffix == ".csv":
         text = io.StringIO()
