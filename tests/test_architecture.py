@@ -24,6 +24,8 @@ ALLOWED = {
     "config": {"errors", "yaml_tree"},
     "listener": {"config", "learn", "study"},
     "run_folder": {"errors", "config", "data"},
+    "stored": {"errors", "config", "data", "run_folder"},
+    "learner": {"errors", "config", "data", "snn", "learn", "assemble", "stored"},
     "assemble": {"errors", "config", "data", "snn", "learn"},
     "training": {
         *("version", "errors", "config", "data", "snn", "learn", "study"),
@@ -31,12 +33,14 @@ ALLOWED = {
     },
     "jobs": {
         *("version", "errors", "config", "data", "learn", "study"),
-        *("listener", "run_folder", "assemble", "training"),
+        *("listener", "run_folder", "stored", "assemble", "training"),
     },
     "progress": {"config", "learn", "study"},
     "torchrun": {"errors", "learn"},
     "cli_data": {"errors", "data"},
-    "cli": {"version", "errors", "config", "jobs", "progress", "torchrun", "cli_data"},
+    "cli": {
+        *("version", "errors", "config", "stored", "jobs", "progress", "torchrun", "cli_data"),
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }

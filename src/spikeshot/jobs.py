@@ -23,6 +23,7 @@ from spikeshot.assemble import (
     load_recordings,
     load_source,
     resize_readout,
+    split_of_others,
     task_space,
 )
 from spikeshot.config import Config
@@ -35,7 +36,6 @@ from spikeshot.learn.parallel import ALONE, Team, any_of, first_alone
 from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
 from spikeshot.run_folder import (
-    BEST,
     CONFIG,
     CURVE,
     RESULTS,
@@ -44,6 +44,7 @@ from spikeshot.run_folder import (
     first_difference,
     json_ready,
 )
+from spikeshot.stored import is_run, open_learner
 from spikeshot.study.curve import draw_learning_curve
 from spikeshot.study.evaluate import available_cores, evaluate_episodes
 from spikeshot.training import Training, first_progress, saved_progress, scorer
@@ -168,7 +169,7 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
 
 
 def evaluate(
-    out: Path,
+    out: Path | str,
     *,
     split: str = "test",
     episodes: int = 1000,
@@ -186,7 +187,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the best weights of run `out` on a meta-split; return one JSON-ready dictionary.
 
-    Recordings that the run has never seen count as test recordings. `corpus` and `data` take
+    `out` is a run folder, a learner file or `pretrained:NAME`. Recordings and classes that the run
+    has never seen count as test recordings and test classes. `corpus` and `data` take
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
     hand. `workers` threads score episodes (default: one per core); the processes of `team` share
@@ -198,10 +200,9 @@ def evaluate(
             f"split is {split!r}{nearest_hint(split, SPLITS)}; expected one of {', '.join(SPLITS)}."
         )
     with first_alone(team):
-        run = RunFolder.open(out)
-        config, record = run.config(), run.data()
+        stored = open_learner(out)
+        config, record = stored.config, stored.data()
         _prepare_process(config)
-        tensors, about = run.read_tensors(BEST, config)
         corpus = corpus or _corpus_of(record.corpus, data)
         if corpus == record.corpus and data is None and record.path:
             data = Path(record.path)
@@ -210,19 +211,18 @@ def evaluate(
     t = config.task
     task = Task(ways or t.ways, shots or t.shots, queries or t.queries)
     steps = steps if steps is not None else config.learn.steps_after_training
-    space = task_space(config, recordings, record.split, split, task=task)
-    if list(space.frame_shape) != about["frame_shape"]:
+    known = record.split
+    if recordings.digest != record.digest:
+        known = split_of_others(config, known, recordings)
+    space = task_space(config, recordings, known, split, task=task)
+    if list(space.frame_shape) != stored.about["frame_shape"]:
         raise ConfigError(
             f"frames of corpus {corpus!r} are {space.frame_shape}, the run was trained on "
-            f"{tuple(about['frame_shape'])}. Use recordings of the same sensor."
+            f"{tuple(stored.about['frame_shape'])}. Use recordings of the same sensor."
         )
     network = build_network(config, space.frame_shape)
     learner = build_learner(config, network)
-    init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
-    learned = {
-        k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")
-    }
-    score = scorer(network, learner, resize_readout(init, task.ways), learned, steps)
+    score = scorer(network, learner, resize_readout(stored.init, task.ways), stored.learned, steps)
     workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
     result = evaluate_episodes(
@@ -245,9 +245,10 @@ def evaluate(
         "dataset": corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),
+        "classes": len(space.classes),
         "seed": config.seed,
         "config": config.name,
-        "iteration": about["iteration"],
+        "iteration": stored.about["iteration"],
         "version": spikeshot.__version__,
     }
 
@@ -258,9 +259,26 @@ def _corpus_of(trained_on: str, data: Path | None) -> str:
     return trained_on if data is None or reads_data else "nmnist"
 
 
-def describe(out: Path) -> dict[str, Any]:
-    """Return what run `out` is: configuration, seed, data, best validation and result."""
-    run = RunFolder.open(out)
+def describe(out: Path | str) -> dict[str, Any]:
+    """Return what run, learner file or pretrained learner `out` is.
+
+    Its configuration, seed, data, best validation, result and, where it ships, its card.
+    """
+    if is_run(out):
+        return _describe_run(RunFolder.open(Path(out)))
+    stored = open_learner(out)
+    results = stored.about.get("results")
+    return {
+        "config": stored.config,
+        "data": stored.data(),
+        "iterations_done": (results or stored.about).get("iterations", stored.about["iteration"]),
+        "best_validation": stored.about.get("best_validation"),
+        "results": results,
+        "card": stored.card,
+    }
+
+
+def _describe_run(run: RunFolder) -> dict[str, Any]:
     config, record = run.config(), run.data()
     done = max((m["iteration"] for m in run.metrics()), default=0)
     validations = [m for m in run.metrics() if m["kind"] == "validation"]
@@ -271,6 +289,7 @@ def describe(out: Path) -> dict[str, Any]:
         "iterations_done": done,
         "best_validation": best,
         "results": run.results(),
+        "card": "",
     }
 
 

@@ -130,7 +130,7 @@ class RunFolder:
             split = MetaSplit.from_json(json.dumps(raw["split"]))
             return DataRecord(raw["corpus"], raw["path"], raw["digest"], raw["recordings"], split)
         except (KeyError, TypeError) as error:
-            raise _damaged(self.path / DATA, error) from error
+            raise damaged(self.path / DATA, error) from error
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
@@ -163,9 +163,7 @@ class RunFolder:
         self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
     ) -> None:
         """Write tensors with `about` as JSON in the metadata."""
-        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {"spikeshot": json.dumps(about), "digest": _digest(whole)}
-        self.write(name, save(whole, metadata=metadata))
+        self.write(name, tensor_bytes(tensors, about))
 
     def read_tensors(self, name: str, config: Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and what `write_tensors` said about them.
@@ -175,18 +173,8 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             raise RunError(f"{self.path} has no {name}: the run wrote none yet. Train it first.")
-        try:
-            with safe_open(file, "pt") as stored:
-                metadata = stored.metadata()
-                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-            about = json.loads(metadata["spikeshot"])
-            written_with = about["config_yaml"]
-            digest = _digest(tensors)
-            if metadata.get("digest", digest) != digest:
-                raise ValueError("the numbers are not those that were written")
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise _damaged(file, error) from error
-        key = first_difference(config_from_yaml(written_with, str(file)), config)
+        tensors, about = read_tensor_file(file)
+        key = first_difference(config_from_yaml(about["config_yaml"], str(file)), config)
         if key:
             raise RunError(
                 f"{file} was written by another configuration: {key}. Restore the run's "
@@ -202,7 +190,7 @@ class RunFolder:
         try:
             results["accuracy"], results["ci95"], results["episodes"], results["training_minutes"]
         except (KeyError, TypeError) as error:
-            raise _damaged(self.path / RESULTS, error) from error
+            raise damaged(self.path / RESULTS, error) from error
         return results
 
     def _json(self, name: str) -> Any:
@@ -210,7 +198,32 @@ class RunFolder:
         try:
             return json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise _damaged(file, error) from error
+            raise damaged(file, error) from error
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Return the file of `tensors` with `about` as JSON in the metadata."""
+    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return save(whole, metadata={"spikeshot": json.dumps(about), "digest": _digest(whole)})
+
+
+def read_tensor_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors in `file` and what `tensor_bytes` was told about them.
+
+    Raises `RunError` where they are damaged, or the file is none of ours.
+    """
+    try:
+        with safe_open(file, "pt") as stored:
+            metadata = stored.metadata()
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        about = json.loads(metadata["spikeshot"])
+        about["config_yaml"]
+        digest = _digest(tensors)
+        if metadata.get("digest", digest) != digest:
+            raise ValueError("the numbers are not those that were written")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise damaged(file, error) from error
+    return tensors, about
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
@@ -253,7 +266,8 @@ def _full(file: Path, error: OSError) -> RunError:
     )
 
 
-def _damaged(file: Path, error: Exception) -> RunError:
+def damaged(file: Path, error: Exception) -> RunError:
+    """Return the error that says of `file` that it cannot be used."""
     return RunError(
         f"{file} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or train "
         "again with another --out."
