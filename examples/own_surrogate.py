@@ -22,7 +22,7 @@ MINE = Surrogate(
 )
 
 
-def main(steps: int = 20) -> tuple[float, float]:
+def main(steps: int = 60) -> tuple[float, float]:
     """Fit a network of such neurons to six random samples; return the loss before and after."""
     SURROGATES[MINE.name] = MINE
     neuron = spikeshot.Neuron(0.7, 0.3, 0.65, delay=0, surrogate=MINE.name, sharpness=4.0)
@@ -38,7 +38,7 @@ def main(steps: int = 20) -> tuple[float, float]:
         return spikeshot.forward(network, weights, x)
 
     loss = torch.nn.functional.cross_entropy
-    rule = get_rule("sgd", 0.5, "fixed")
+    rule = get_rule("sgd", 1.0, "fixed")
     adapted = adapt(forward, loss, params, {}, rule, support, steps)
     before, after = (
         float(loss(forward(weights, frames), support.labels)) for weights in (params, adapted)

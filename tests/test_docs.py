@@ -26,19 +26,16 @@ CALL = re.compile(r"(?:^|[\s/])spikeshot ((?:data )?[a-z]+(?: .*)?)$")
 
 
 def commands(text):
-    """Yield what follows `spikeshot` in every command of a page, in fences and in spans."""
-    for language, block in FENCE.findall(text):
-        if language in ("", "bash", "sh"):
-            for line in block.splitlines():
-                if found := CALL.search(line.partition(" #")[0].rstrip()):
-                    yield found[1]
-    for span in SPAN.findall(FENCE.sub("", text)):
+    """Yield what follows `spikeshot` in every command of a page: fences, spans, indented lines."""
+    text = re.sub(r" *\\\n\s*", " ", text)  # a line that goes on
+    shown = [block for language, block in FENCE.findall(text) if language in ("", "bash", "sh")]
+    rest = FENCE.sub("", text)
+    shown += re.findall(r"^    (.*)$", rest, re.M)
+    for line in "\n".join(shown).splitlines():
+        if found := CALL.search(line.partition(" #")[0].rstrip()):
+            yield found[1]
+    for span in SPAN.findall(rest):
         yield span.removeprefix("spikeshot ")
-    yield from (
-        line.removeprefix("    spikeshot ")
-        for line in text.splitlines()
-        if line[:14] == "    spikeshot "
-    )
 
 
 COMMANDS = [
@@ -91,7 +88,7 @@ def check_first(page, words, rest):
         assert first.removeprefix(PREFIX) in {*pretrained_names(), "NAME"}, f"{page}: {first}"
     elif words[0] == "train":
         file = first.endswith(".yaml") or first.isupper()
-        assert file or first in preset_names(), f"{page}: no preset {first!r}"
+        assert file or first in {"", *preset_names()}, f"{page}: no preset {first!r}"
     elif words[0] == "evaluate" or words[0] == "show":
         assert first.isupper() or first.startswith("runs/"), f"{page}: {first!r} is no run"
     elif words[:2] == ["data", "get"]:
