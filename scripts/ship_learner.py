@@ -79,9 +79,7 @@ def card(name: str, file: Path, results: Sequence[dict[str, Any]], notes: Sequen
 ## Protocol and accuracy
 
 Held-out classes and held-out recordings, mean and 95 % interval over episodes; chance is 1 / ways.
-Seed {config.seed}, best validation at iteration {about["iteration"]} of {own["iterations"]},
-{own["training_minutes"]:.0f} minutes on {own["threads"]} thread(s); {config.learn.meta_gradient}
-meta-gradient; spikeshot {about["version"]}.
+{_made(config, about, own)}
 
 | recordings | tasks | inner steps | episodes | before adaptation | after |
 | --- | --- | --- | --- | --- | --- |
@@ -107,6 +105,14 @@ def _summary(config: Config, own: dict[str, Any]) -> str:
     return (
         f"{own['ways']}-way {own['shots']}-shot on `{own['dataset']}` ({config.data.classes} "
         f"classes): {_percent(own['accuracy'], own['ci95'])} on held-out classes and recordings."
+    )
+
+
+def _made(config: Config, about: Any, own: dict[str, Any]) -> str:
+    return (
+        f"Seed {config.seed}; weights of the best validation (iteration {about['iteration']} of "
+        f"{own['iterations']}); {own['training_minutes']:.0f} minutes of training; "
+        f"{config.learn.meta_gradient} meta-gradient; spikeshot {about['version']}."
     )
 
 

@@ -211,6 +211,18 @@ def test_a_damaged_or_missing_learner_is_one_message(cli, tiny_run, tmp_path):
     (unfinished / "results.json").unlink()
     with pytest.raises(RunError, match="expected a finished run"):
         spikeshot.export(unfinished, file)
+    with pytest.raises(RunError, match=r"cannot be written .*; choose another"):
+        spikeshot.export(tiny_run, tmp_path / "nowhere" / "mine.safetensors")
+
+
+def test_an_export_over_a_learner_in_use_leaves_its_numbers(tiny_run, tmp_path, support):
+    file = tmp_path / "mine.safetensors"
+    spikeshot.export(tiny_run, file)
+    learner = spikeshot.load(file)
+    spikeshot.export(tiny_run, file)
+    assert [f.name for f in tmp_path.iterdir()] == [file.name]
+    of_run = spikeshot.load(tiny_run).adapt(*support)
+    assert all(torch.equal(learner.adapt(*support).params[k], v) for k, v in of_run.params.items())
 
 
 # --- classes that the learner has never seen -----------------------------------------------------

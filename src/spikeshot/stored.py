@@ -124,8 +124,10 @@ def export(run: Path, file: Path, sensor_size: tuple[int, int] | None = None) ->
         "results": results,
     }
     raw = tensor_bytes(tensors, about)
+    part = file.with_name(f".{file.name}.part")  # another process may be reading the old file
     try:
-        file.write_bytes(raw)
+        part.write_bytes(raw)
+        part.replace(file)
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror}); choose another.") from error
     return len(raw)
