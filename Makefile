@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test test-slow bench bench-kernels lint wheel clean
+.PHONY: quickstart test test-slow bench bench-kernels lint wheel docs clean
 
 quickstart: $(READY)
 	$(BIN)/spikeshot train quickstart --resume
@@ -33,6 +33,16 @@ lint: $(READY)
 wheel: $(READY)
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
 
+# Needs no torch: the reference is read from the source.
+docs: $(VENV)-docs/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet --site-dir build/site
+
+$(VENV)-docs/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
 # The exact torch first: a range would fetch the newest build, and with it several GB.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,4 +51,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VENV)-docs build dist

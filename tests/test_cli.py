@@ -86,7 +86,7 @@ def test_ctrl_c_outside_of_a_job_is_130(cli, tiny_run, monkeypatch):
     def interrupt(run):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spikeshot.jobs.describe", interrupt)
+    monkeypatch.setattr("spikeshot.describing.describe", interrupt)
     assert cli("show", tiny_run) == (130, "", "spikeshot: interrupted.\n")
 
 

@@ -17,6 +17,7 @@ from spikeshot.data.augment import Augmentation
 from spikeshot.data.corpora import CORPORA, Corpus
 from spikeshot.data.nmnist import read_nmnist
 from spikeshot.data.splits import MetaSplit, split_origins
+from spikeshot.describing import describe
 from spikeshot.errors import ConfigError, Interrupted
 from spikeshot.learn.scoring import Score
 from spikeshot.listener import Silent
@@ -292,7 +293,7 @@ def test_an_evaluation_that_is_stopped_leaves_the_run_as_it_was(tiny_run):
 
 
 def test_describe_says_what_show_shows(tiny_run):
-    found = jobs.describe(tiny_run)
+    found = describe(tiny_run)
     assert found["config"] == tiny()
     assert found["iterations_done"] == 6
     assert found["data"].recordings == 140

@@ -206,9 +206,9 @@ def test_a_validation_is_stopped_by_all_or_none(tmp_path, fake_zip, monkeypatch)
     run, scored = tmp_path / "run", []
     score_episode = training.score_episode
 
-    def score(*arguments):
+    def score(*arguments, **settings):
         scored.append(1)
-        return score_episode(*arguments)
+        return score_episode(*arguments, **settings)
 
     monkeypatch.setattr(training, "score_episode", score)
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 _HOME = {
+    "AdaptedLearner": "spikeshot.learner",
     "Config": "spikeshot.config",
     "Episode": "spikeshot.data.episodes",
     "Network": "spikeshot.snn.network",
@@ -15,11 +16,16 @@ _HOME = {
     "Recordings": "spikeshot.data.recordings",
     "Rule": "spikeshot.learn.rules.rule",
     "SpikeshotError": "spikeshot.errors",
+    "TrainedLearner": "spikeshot.learner",
     "adapt": "spikeshot.learn.adapt",
     "evaluate": "spikeshot.jobs",
+    "export": "spikeshot.stored",
     "forward": "spikeshot.snn.network",
+    "load": "spikeshot.learner",
     "load_config": "spikeshot.config",
+    "make_events": "spikeshot.data.events",
     "meta_gradient": "spikeshot.learn.meta_gradient",
+    "pretrained_names": "spikeshot.stored",
     "simulate": "spikeshot.data.simulate",
     "train": "spikeshot.jobs",
 }

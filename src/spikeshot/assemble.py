@@ -17,16 +17,17 @@ from spikeshot.data.corpora import READING, Request, get_corpus, load_corpus
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.data.frames import FrameSpec
 from spikeshot.data.packs import Progress
-from spikeshot.data.pairs import parts_of
+from spikeshot.data.pairs import all_pairs, parts_of
 from spikeshot.data.recordings import Recordings, join
 from spikeshot.data.splits import (
+    SPLITS,
     MetaSplit,
     free_classes,
     indices_by_class,
     origins_by_class,
     split_origins,
 )
-from spikeshot.errors import ConfigError
+from spikeshot.errors import ConfigError, DataError
 from spikeshot.learn.meta_gradient import RatePenalty
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
 from spikeshot.learn.rules.rule import Batch, Params, Posed
@@ -208,6 +209,30 @@ def task_space(
         overlap=overlap,
         drawers=[_drawer(o) for o in recordings.origins] if config.data.by_drawer else (),
     )
+
+
+def split_of_others(config: Config, split: MetaSplit, recordings: Recordings) -> MetaSplit:
+    """Return a learner's split as it is for recordings other than those it was trained on.
+
+    Classes that the split has never seen (a pair: with a part that it has never seen) are test
+    classes too; test classes of which there is no recording left are none. Raises `DataError` where
+    no test class remains.
+    """
+    seen = {part for name in SPLITS for c in split.classes[name] for part in _parts(config, c)}
+    names = recordings.classes
+    if set(names) - seen and config.data.classes == "double":
+        names = all_pairs(names)
+    unseen = [c for c in names if set(_parts(config, c)) - seen]
+    there = {c for c, mine in indices_by_class(recordings, split, "test").items() if mine}
+    test = tuple(
+        c for c in (*split.classes["test"], *unseen) if there.issuperset(_parts(config, c))
+    )
+    if not test:
+        raise DataError(
+            f"none of the {len(recordings)} recordings is of a test class and unseen: the learner "
+            "was trained or validated on all others. Give recordings that it has not seen."
+        )
+    return replace(split, classes={**split.classes, "test": test})
 
 
 def _drawer(origin: str) -> str:

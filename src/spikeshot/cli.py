@@ -34,7 +34,9 @@ app.command("sweep")(cli_study.sweep)
 _INTERRUPTED = 130
 _RANK, _ = place(os.environ)
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a run, learner file or pretrained:NAME.")
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Recordings: folder or zip.")
 ]
@@ -218,9 +220,19 @@ def configs() -> None:
 
 
 @app.command()
+def pretrained() -> None:
+    """List the trained learners that ship."""
+    from spikeshot.stored import PREFIX, open_learner, pretrained_names
+
+    for name in pretrained_names():
+        learner = open_learner(PREFIX + name)
+        print(f"{PREFIX + name:36} {learner.card.splitlines()[2]}")
+
+
+@app.command()
 def show(run: RunArgument) -> None:
-    """Show what a run is: configuration, seed, data, best validation, result."""
-    from spikeshot.jobs import describe
+    """Show what a run or learner is: configuration, seed, data, best validation, result."""
+    from spikeshot.describing import describe
     from spikeshot.progress import print_run
 
     print_run(describe(run))

@@ -1,4 +1,4 @@
-"""The verbs as functions: train a run, evaluate a run, describe a run. They print nothing.
+"""The verbs as functions: train a run, evaluate a run. They print nothing.
 
 A `Listener` hears of progress; `stop()` is asked after every iteration and ends the run with its
 checkpoint written.
@@ -24,6 +24,7 @@ from spikeshot.assemble import (
     load_recordings,
     load_source,
     resize_readout,
+    split_of_others,
     task_space,
     training_task,
 )
@@ -40,7 +41,6 @@ from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
 from spikeshot.overriding import overridden, weights_and_rates
 from spikeshot.run_folder import (
-    BEST,
     CONFIG,
     CURVE,
     RESULTS,
@@ -50,6 +50,7 @@ from spikeshot.run_folder import (
     json_ready,
 )
 from spikeshot.starting import Start, find_start, held_out
+from spikeshot.stored import open_learner
 from spikeshot.study.curve import draw_learning_curve
 from spikeshot.study.evaluate import available_cores, evaluate_episodes
 from spikeshot.study.scores import both, require_writable, write_scores
@@ -189,7 +190,7 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
 
 
 def evaluate(
-    out: Path,
+    out: Path | str,
     *,
     split: str = "test",
     episodes: int = 1000,
@@ -210,7 +211,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the best weights of run `out` on a meta-split; return one JSON-ready dictionary.
 
-    Recordings that the run has never seen count as test recordings. `corpus` and `data` take
+    `out` is a run folder, a learner file or `pretrained:NAME`. Recordings and classes that the run
+    has never seen count as test recordings and test classes. `corpus` and `data` take
     recordings from elsewhere than the run did; with `data` alone, a run that was trained on
     simulated recordings is put to real ones (`nmnist`). `recordings` skips loading when they are at
     hand. `overrides` evaluate under another rule, precision or device (`overriding.py`); `scores`
@@ -225,12 +227,10 @@ def evaluate(
             f"split is {split!r}{nearest_hint(split, SPLITS)}; expected one of {', '.join(SPLITS)}."
         )
     with first_alone(team):
-        run = RunFolder.open(out)
-        trained, record = run.config(), run.data()
-        config = overridden(trained, overrides)
+        stored = open_learner(out)
+        config, record = overridden(stored.config, overrides), stored.data()
         require_writable(scores)
         _prepare_process(config)
-        tensors, about = run.read_tensors(BEST, trained)
         corpus = corpus or _corpus_of(record.corpus, data)
         if corpus == record.corpus and data is None and record.path:
             data = Path(record.path)
@@ -239,15 +239,18 @@ def evaluate(
     t = config.task
     task = Task(ways or t.ways, shots or t.shots, queries or t.queries)
     steps = steps if steps is not None else config.learn.steps_after_training
-    space = task_space(config, recordings, record.split, split, task=task)
-    if list(space.frame_shape) != about["frame_shape"]:
+    known = record.split
+    if recordings.digest != record.digest:
+        known = split_of_others(config, known, recordings)
+    space = task_space(config, recordings, known, split, task=task)
+    if list(space.frame_shape) != stored.about["frame_shape"]:
         raise ConfigError(
             f"frames of corpus {corpus!r} are {space.frame_shape}, the run was trained on "
-            f"{tuple(about['frame_shape'])}. Use recordings of the same sensor."
+            f"{tuple(stored.about['frame_shape'])}. Use recordings of the same sensor."
         )
     network = build_network(config, space.frame_shape)
     learner = build_learner(config, network)
-    init, learned = weights_and_rates(tensors, learner, out)
+    init, learned = weights_and_rates(stored, learner)
     score = scorer(
         *(network, learner, resize_readout(init, task.ways), learned, steps), count_writes=writes
     )
@@ -281,9 +284,10 @@ def evaluate(
         "dataset": corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),
+        "classes": len(space.classes),
         "seed": config.seed,
         "config": config.name,
-        "iteration": about["iteration"],
+        "iteration": stored.about["iteration"],
         "version": spikeshot.__version__,
     }
 
@@ -292,22 +296,6 @@ def _corpus_of(trained_on: str, data: Path | None) -> str:
     """Return the corpus to evaluate on: the run's, or the real one when the run's reads no data."""
     reads_data = trained_on not in CORPORA or CORPORA[trained_on].needs_path
     return trained_on if data is None or reads_data else "nmnist"
-
-
-def describe(out: Path) -> dict[str, Any]:
-    """Return what run `out` is: configuration, seed, data, best validation and result."""
-    run = RunFolder.open(out)
-    config, record = run.config(), run.data()
-    done = max((m["iteration"] for m in run.metrics()), default=0)
-    validations = [m for m in run.metrics() if m["kind"] == "validation"]
-    best = max(validations, key=lambda m: m["accuracy"], default=None)
-    return {
-        "config": config,
-        "data": record,
-        "iterations_done": done,
-        "best_validation": best,
-        "results": run.results(),
-    }
 
 
 def _new_run(

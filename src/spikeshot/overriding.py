@@ -1,14 +1,12 @@
 """A trained learner under other conditions: another rule, precision, device or size of task."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from spikeshot.config import Config, config_from_dict
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_train import Learner
 from spikeshot.learn.rules.rule import Params
+from spikeshot.stored import StoredLearner
 from spikeshot.yaml_tree import override
 
 SECTIONS = ("learn", "task")
@@ -34,22 +32,19 @@ def overridden(config: Config, overrides: Sequence[str]) -> Config:
     return config_from_dict(raw, "--set")
 
 
-def weights_and_rates(
-    tensors: Mapping[str, Tensor], learner: Learner, run: Path
-) -> tuple[Params, Params]:
+def weights_and_rates(stored: StoredLearner, learner: Learner) -> tuple[Params, Params]:
     """Return the weights, and what the learner's rule has learned: (init, learned).
 
     A rule that the run was not trained with starts from its own values where the run has none.
     Raises `ConfigError` where it wants them in another shape.
     """
-    init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
-    learned = learner.rule.learned(init)
+    learned = learner.rule.learned(stored.init)
     for name, value in learned.items():
-        there = tensors.get(f"learned/{name}", value)
+        there = stored.learned.get(name, value)
         if there.shape != value.shape:
             raise ConfigError(
-                f"{run}: learned.{name} has shape {tuple(there.shape)}, but the rule takes "
-                f"{tuple(value.shape)}. Leave the learn.* key that changes it as it was."
+                f"{stored.source}: learned.{name} has shape {tuple(there.shape)}, but the rule "
+                f"takes {tuple(value.shape)}. Leave the learn.* key that changes it as it was."
             )
         learned[name] = there
-    return init, learned
+    return stored.init, learned

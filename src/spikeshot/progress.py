@@ -185,7 +185,8 @@ def print_run(described: dict[str, Any]) -> None:
     table.add_row("about", escape(config.about))
     table.add_row("seed", str(config.seed))
     table.add_row("corpus", f"{data.corpus} ({data.recordings} recordings)")
-    table.add_row("data", escape(data.path or "simulated"))
+    if not described["card"]:
+        table.add_row("data", escape(data.path or "simulated"))
     table.add_row("data digest", data.digest)
     table.add_row("iterations", f"{described['iterations_done']} of {config.train.iterations}")
     if best:
@@ -200,4 +201,6 @@ def print_run(described: dict[str, Any]) -> None:
     else:
         table.add_row("result", "none yet")
     console.print(table)
+    if described["card"]:
+        console.print(described["card"], highlight=False, markup=False, soft_wrap=True)
     console.print(config.to_yaml(), highlight=False, markup=False, soft_wrap=True)

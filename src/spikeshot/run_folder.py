@@ -137,7 +137,7 @@ class RunFolder:
                 raw.get("start_digest", ""),
             )
         except (KeyError, TypeError) as error:
-            raise _damaged(self.path / DATA, error) from error
+            raise damaged(self.path / DATA, error) from error
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
@@ -170,9 +170,7 @@ class RunFolder:
         self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
     ) -> None:
         """Write tensors with `about` as JSON in the metadata."""
-        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        metadata = {"spikeshot": json.dumps(about), "digest": digest_of(whole)}
-        self.write(name, save(whole, metadata=metadata))
+        self.write(name, tensor_bytes(tensors, about))
 
     def read_tensors(self, name: str, config: Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and what `write_tensors` said about them.
@@ -199,7 +197,7 @@ class RunFolder:
         try:
             results["accuracy"], results["ci95"], results["episodes"], results["training_minutes"]
         except (KeyError, TypeError) as error:
-            raise _damaged(self.path / RESULTS, error) from error
+            raise damaged(self.path / RESULTS, error) from error
         return results
 
     def _json(self, name: str) -> Any:
@@ -207,13 +205,19 @@ class RunFolder:
         try:
             return json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise _damaged(file, error) from error
+            raise damaged(file, error) from error
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Return the file of `tensors` with `about` as JSON in the metadata."""
+    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return save(whole, metadata={"spikeshot": json.dumps(about), "digest": digest_of(whole)})
 
 
 def read_learner(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors in a file of `write_tensors`, and what was said about them.
+    """Return the tensors in a file of `tensor_bytes`, and what it was told about them.
 
-    Raises `RunError` when the file is damaged or no such file.
+    Raises `RunError` when the file is damaged or none of ours.
     """
     try:
         with safe_open(file, "pt") as stored:
@@ -225,7 +229,7 @@ def read_learner(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if metadata.get("digest", digest) != digest:
             raise ValueError("the numbers are not those that were written")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
     return tensors, about
 
 
@@ -269,7 +273,8 @@ def _full(file: Path, error: OSError) -> RunError:
     )
 
 
-def _damaged(file: Path, error: Exception) -> RunError:
+def damaged(file: Path, error: Exception) -> RunError:
+    """Return the error that says of `file` that it cannot be used."""
     return RunError(
         f"{file} is damaged ({type(error).__name__}: {error}). Restore it from a copy, or train "
         "again with another --out."

@@ -16,6 +16,7 @@ from spikeshot.errors import ConfigError, RunError
 from spikeshot.learn.meta_train import TrainState
 from spikeshot.learn.rules.rule import Params
 from spikeshot.run_folder import BEST, CONFIG, DATA, START, RunFolder, digest_of, read_learner
+from spikeshot.stored import PREFIX, StoredLearner, open_learner
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class Start:
 def find_start(source: str, existing: RunFolder | None) -> Start | None:
     """Return the learner at `train.start`, or the copy of it that run `existing` has kept.
 
-    `source`: a run's folder or a learner's file; "" gives None. Raises `ConfigError` where there is
-    none, `RunError` where it is damaged.
+    `source`: a run's folder, a learner's file or `pretrained:NAME`; "" gives None.
+    Raises `ConfigError` where there is none, `RunError` where it is damaged or unknown.
     """
     if not source:
         return None
     if existing and (existing.path / START).exists():
         return _kept(source, existing)
+    if source.startswith(PREFIX):
+        return _start(source, open_learner(source))
     path = Path(source)
     file = path / BEST if path.is_dir() else path
     if path.is_dir() and not file.is_file():
@@ -59,11 +62,16 @@ def find_start(source: str, existing: RunFolder | None) -> Start | None:
             f"train.start is {source!r}, which is not there; expected a run's folder or a "
             "learner's file."
         )
-    tensors, about = read_learner(file)
-    has_record = (file.parent / DATA).is_file()
-    return Start(
-        source, tensors, about, RunFolder(file.parent).data().split if has_record else None
-    )
+    start = _start(source, open_learner(file))
+    if start.split is None and (file.parent / DATA).is_file():
+        return replace(start, split=RunFolder(file.parent).data().split)
+    return start
+
+
+def _start(source: str, stored: StoredLearner) -> Start:
+    tensors = {f"init/{name}": value for name, value in stored.init.items()}
+    tensors |= {f"learned/{name}": value for name, value in stored.learned.items()}
+    return Start(source, tensors, stored.about, stored.record.split if stored.record else None)
 
 
 def _kept(source: str, run: RunFolder) -> Start:

@@ -255,4 +255,5 @@ class Training:
             "best_iteration": progress.best_iteration,
             "config_yaml": self.config.to_yaml(),
             "frame_shape": list(self.spaces["train"].frame_shape),
+            "sensor_size": list(self.spaces["train"].recordings.sensor_size),
         }

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikeshot.data.augment import Augmentation, turn
-from spikeshot.data.frames import FrameSpec, bin_recordings
+from spikeshot.data.frames import FrameSpec, bin_recordings, side_by_side
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import DataError
@@ -261,6 +261,5 @@ class TaskSpace:
             if symmetry:
                 mine = slice(way * indices.shape[1], (way + 1) * indices.shape[1])
                 frames[:, mine, part] = turn(frames[:, mine, part], int(symmetry))
-        frames = np.moveaxis(frames, 2, 4)  # (T, n, parts, 2, H, W) -> (T, n, 2, H, parts, W)
-        frames = frames.reshape(bins, -1, polarity, height, parts * width)
-        return torch.from_numpy(frames.astype(np.float32))
+        beside = side_by_side(frames.reshape(counts.shape), parts)
+        return torch.from_numpy(beside.astype(np.float32))

@@ -6,6 +6,7 @@ A batch of frames is TIME-FIRST: `[T, B, 2, H, W]`, channel 0 OFF and 1 ON.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from spikeshot.data.event_kernels import count
 from spikeshot.data.events import Events
 from spikeshot.data.recordings import Recordings, offsets_of
 from spikeshot.errors import ConfigError
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,17 @@ def bin_recordings(
     if augmentation is not None and rng is not None:
         events, owner = augmentation.apply(events, owner, len(index), recordings.sensor_size, rng)
     return _count(events, owner, len(index), recordings.sensor_size, spec)
+
+
+def side_by_side(frames: NDArray[T], parts: int) -> NDArray[T]:
+    """Return frames `[T, n * parts, 2, H, W]`, parts of one sample together, as one image each.
+
+    That is `[T, n, 2, H, parts * W]`, the first part on the left.
+    """
+    bins, _, polarity, height, width = frames.shape
+    grouped = frames.reshape(bins, -1, parts, polarity, height, width)
+    grouped = np.moveaxis(grouped, 2, 4)  # (T, n, parts, 2, H, W) -> (T, n, 2, H, parts, W)
+    return grouped.reshape(bins, -1, polarity, height, parts * width)
 
 
 def _stretched(events: Events, offsets: NDArray[np.int64], spec: FrameSpec) -> Events:
