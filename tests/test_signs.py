@@ -40,6 +40,14 @@ def test_the_array_the_folder_and_its_zip_hold_the_same(npz, tmp_path):
         assert np.abs(difference).mean() < 3  # JPEG is not exact
 
 
+def test_a_folder_with_the_one_array_is_that_array(npz, tmp_path):
+    (tmp_path / "signs.npz").write_bytes(npz.read_bytes())
+    assert read_photographs(tmp_path).origins == read_photographs(npz).origins
+    (tmp_path / "other.npz").write_bytes(npz.read_bytes())  # which one?
+    with pytest.raises(DataError, match="holds no Dataset"):
+        read_photographs(tmp_path)
+
+
 def test_photographs_without_names_are_numbered(npz, tmp_path):
     with np.load(npz) as stored:
         np.savez(tmp_path / "a.npz", images=stored["images"], labels=stored["labels"])

@@ -51,11 +51,11 @@ class Photographs:
 def read_photographs(path: Path) -> Photographs:
     """Return the photographs under `path`, each the mean over areas of 32 x 32.
 
-    `path`: the published folder, its zip, or an .npz with `images` [n, H, W] uint8, `labels` [n]
-    and, if any, `names` [n]. Raises `DataError` for what is none of them.
+    `path`: the published folder, its zip, or an .npz (or a folder with one) with `images` [n, H, W]
+    uint8, `labels` [n] and, if any, `names` [n]. Raises `DataError` for what is none of them.
     """
-    if path.suffix == ".npz":
-        images, labels, origins = _load_npz(path)
+    if stored := _stored(path):
+        images, labels, origins = _load_npz(stored)
         return Photographs(area_mean(images, SHOWN, SHOWN), labels, origins)
     files = read_files(path, _WANTED)
     images = np.concatenate(
@@ -77,13 +77,21 @@ def list_photographs(path: Path) -> Originals:
         name = f"{path}: photograph {i} ({origin})"
         return Original(name, (str(i),), lambda: content(image, name))
 
-    if path.suffix == ".npz":
-        images, _, origins = _load_npz(path)
+    if stored := _stored(path):
+        images, _, origins = _load_npz(stored)
         pairs = enumerate(zip(images, origins, strict=True))
         return Originals("photograph", tuple(item(i, *pair) for i, pair in pairs))
     return list_originals(
         path, _WANTED, "photograph", lambda raw, name: content(decode_grey(raw, name), name)
     )
+
+
+def _stored(path: Path) -> Path | None:
+    """Return the .npz that `path` is, or that alone lies in the folder `path`."""
+    if path.is_dir():
+        files = sorted(path.glob("*.npz"))
+        return files[0] if len(files) == 1 else None
+    return path if path.suffix == ".npz" else None
 
 
 def _load_npz(path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...], tuple[str, ...]]:
