@@ -127,7 +127,7 @@ def engine_step(
     """Return the meta-step of `engine` (`auto` or `oracle`); frames are prepared within it.
 
     `strategy` is the meta-gradient's, or `first_order`. Queries go at once, as the presets of small
-    networks have it; with a burn-in (`reference`) in micro-batches of 10, but for
+    networks have it; with a burn-in (`reference`) in micro-batches of 5, but for
     `double_backward`, which has one graph.
     """
     network = replace(task.network, engine=engine)
@@ -146,7 +146,7 @@ def engine_step(
             inner_steps,
             "first_order" if first_order else "exact",
             strategy="split" if first_order else strategy,
-            micro_batch=10 if network.burn_in else 0,
+            micro_batch=5 if network.burn_in else 0,
             prepare=partial(prepare, network),
         )
 
