@@ -1,5 +1,6 @@
 """Scoring: accuracy on the query of one episode, before and after adaptation, without a graph."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -43,16 +44,17 @@ def score_episode(
     Before adaptation nothing is known of the support: a readout that starts from it has not yet.
     `count_writes` takes a comparison of all weights at every inner step.
     """
-    early = rule.settled(init)
     begun = begin(forward, init, learned, rule, support, key=key)
+    early = begun
+    if rule.start:
+        early = begin(forward, init, learned, replace(rule, start=None), support, key=key)
     tally = None
     if count_writes:
         counting, tally = counted(begun.rule, begun.params)
         begun = begun._replace(rule=counting)
     adapted = last(adaptation(forward, loss, begun, learned, support, steps, key=key))
     with torch.no_grad():
-        placed = early.place(init, Moment(key, 0))
-        before = early.seen(forward, Moment(key, 0))(placed, query.frames)
+        before = early.rule.seen(forward, Moment(key, 0))(early.params, query.frames)
         after = begun.rule.seen(forward, Moment(key, steps))(adapted, query.frames)
         paid = (tally.writes_per_weight, tally.touched) if tally else ()
         return Score(

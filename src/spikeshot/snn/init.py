@@ -5,6 +5,7 @@ weights are scaled until the membrane drive has the wanted variance, then a bias
 layer is found by bisection so that the wanted share of (neuron, step) pairs spikes.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -31,12 +32,7 @@ def init_params(
     of the membrane drive; `readout_std`: that of the logits, whose mean is made
     zero for every way (0: start at zero; for a spiking readout, relative to `drive_std`).
     """
-    params: dict[str, Tensor] = {}
-    for name, shape in parameter_shapes(network, ways).items():
-        value = torch.zeros(shape, dtype=torch.float64)
-        if name.endswith("weight"):
-            torch.nn.init.orthogonal_(value, generator=generator)
-        params[name] = value.to(frames)
+    params = orthogonal_tree(parameter_shapes(network, ways), generator, frames)
     x = prepare(replace(network, engine="auto"), frames)
     with torch.no_grad():
         for i, layer in enumerate(network.layers):
@@ -45,12 +41,35 @@ def init_params(
             _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
             params["readout.weight"] *= readout_std
         else:
-            logits = read_out(network, params, x, None).logits
-            centre = logits.mean(0)
-            scale = readout_std / (logits - centre).std().clamp(min=1e-6)
-            params["readout.weight"] *= scale
-            params["readout.bias"] -= centre * scale
+            fit_readout(params, read_out(network, params, x, None).logits, readout_std)
     return params
+
+
+def orthogonal_tree(
+    shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator, like: Tensor
+) -> dict[str, Tensor]:
+    """Return parameters of these shapes: orthogonal weights, gains of 1, the others 0.
+
+    Drawn in float64, so the same in every dtype; in the dtype and on the device of `like`.
+    """
+    params: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        value = torch.full(shape, float(name.endswith("gain")), dtype=torch.float64)
+        if name.endswith("weight"):
+            torch.nn.init.orthogonal_(value, generator=generator)
+        params[name] = value.to(like)
+    return params
+
+
+def fit_readout(params: dict[str, Tensor], logits: Tensor, readout_std: float) -> None:
+    """Scale and shift a linear readout, in place, whose present `logits` `[B, ways]` are given.
+
+    Their standard deviation becomes `readout_std`, and the mean of every way zero.
+    """
+    centre = logits.mean(0)
+    scale = readout_std / (logits - centre).std().clamp(min=1e-6)
+    params["readout.weight"] *= scale
+    params["readout.bias"] -= centre * scale
 
 
 def _fit(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from spikeshot.learn.rules.rule import Batch, Credit, Forward, LearnedCredit, Loss, Moment, Params
 
@@ -16,7 +17,11 @@ def backprop(
     moment: Moment,
 ) -> Params:
     """Return the gradient of the loss on `batch` for every parameter, by backpropagation."""
-    value = loss(forward(params, batch.frames), batch.labels)
+    return gradient(loss(forward(params, batch.frames), batch.labels), params, create_graph)
+
+
+def gradient(value: Tensor, params: Params, create_graph: bool) -> Params:
+    """Return the gradient of `value` `[]` for every parameter, with a graph where it is asked."""
     grads = torch.autograd.grad(value, list(params.values()), create_graph=create_graph)
     return dict(zip(params, grads, strict=True))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from spikeshot.learn.rules.credit import gradient
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params
 
 GATE_WIDTH = 0.02  # of the gate's surrogate, in units of the error
@@ -114,17 +115,11 @@ class LocalReadouts:
                 x = spikes.flatten(2)  # (T, B, neurons)
                 logits = x @ local_readout(self.seed, i, x.shape[2], ways, x.dtype, str(x.device))
                 value = loss(logits.flatten(0, 1), batch.labels.repeat(len(x)))
-                grads |= _gradient(value, mine, create_graph)
+                grads |= gradient(value, mine, create_graph)  # it reaches no layer below
         mine = {name: value for name, value in params.items() if name.startswith("readout.")}
         if mine:
-            grads |= _gradient(loss(activity.logits, batch.labels), mine, create_graph)
+            grads |= gradient(loss(activity.logits, batch.labels), mine, create_graph)
         return {name: grads[name] for name in params}
-
-
-def _gradient(value: Tensor, params: Params, create_graph: bool) -> Params:
-    """Return the gradient for the parameters of one layer: it reaches no layer below."""
-    grads = torch.autograd.grad(value, list(params.values()), create_graph=create_graph)
-    return dict(zip(params, grads, strict=True))
 
 
 @lru_cache(maxsize=64)

@@ -12,9 +12,19 @@ from that readout, for any number of ways, and the meta-gradient runs through it
 import math
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from spikeshot.learn.rules.rule import Batch, Forward, Moment, Params
+
+
+def class_means(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Return the prototypes `[ways, F]`: each class's mean of features `[B, F]`.
+
+    `labels` `[B]`, from 0. A class without a sample has the prototype 0.
+    """
+    member = one_hot(labels, ways).to(features)
+    return (member / member.sum(0).clamp(min=1)).T @ features
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,9 @@ class Prototypes:
     """The readout starts as the support's prototypes; the features are its presynaptic traces.
 
     `gain`: start value of the learned gain (learned as its logarithm), of the mean squared distance
-    per feature, so that it means the same for any width. The mean of all prototypes
-    is taken off each weight row: logits change by the same number for all classes, and the weights
-    stay small. The readout must be linear (`last` or `mean`).
+    per feature, so that it means the same for any width. The mean of all prototypes is taken off
+    each weight row: logits change by the same number for all classes, and the weights stay small.
+    The readout must be linear (`last` or `mean`).
     """
 
     gain: float = 10.0
@@ -39,9 +49,7 @@ class Prototypes:
     ) -> Params:
         """Return the parameters with the readout of this support; its labels are 0..ways-1."""
         trace = forward.recorded(params, support.frames).trace
-        ways = len(params["readout.bias"])
-        belongs = torch.nn.functional.one_hot(support.labels, ways).to(trace)
-        prototypes = belongs.T @ trace / belongs.sum(0)[:, None]
+        prototypes = class_means(trace, support.labels, len(params["readout.bias"]))
         middle, gain = prototypes.mean(0), learned["log_gain"].exp() / trace.shape[1]
         norms = prototypes.square().sum(1) - middle.square().sum()
         readout = {

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeshot.snn.init import fit_readout, orthogonal_tree
 from spikeshot.snn.layer import Layer, PoolKind, PoolWhere
 from spikeshot.snn.network import layer_shapes
 
@@ -102,21 +103,12 @@ def init_params(
     standard deviation `drive_std` where no normalisation does it; `readout_std`: that of the
     logits, whose mean is made zero for every way. Biases are 0 and gains 1.
     """
-    params: dict[str, Tensor] = {}
-    for name, shape in parameter_shapes(network, ways).items():
-        value = torch.zeros(shape, dtype=torch.float64)
-        if name.endswith("weight"):
-            torch.nn.init.orthogonal_(value, generator=generator)
-        params[name] = (value + 1 if name.endswith("gain") else value).to(frames)
+    params = orthogonal_tree(parameter_shapes(network, ways), generator, frames)
     x = prepare(network, frames)
     with torch.no_grad():
         if network.kind == "relu":
             _scale_layers(network, params, x[0], drive_std)
-        logits = forward_prepared(network, params, x)
-        centre = logits.mean(0)
-        scale = readout_std / (logits - centre).std().clamp(min=1e-6)
-        params["readout.weight"] *= scale
-        params["readout.bias"] -= centre * scale
+        fit_readout(params, forward_prepared(network, params, x), readout_std)
     return params
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikeshot.errors import ConfigError
 from spikeshot.learn.rules.rule import Batch, Forward, Loss, Moment, Params
+from spikeshot.learn.rules.start import class_means
 from spikeshot.snn.network import Activity
 
 Features = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -77,8 +78,7 @@ class Prototypes:
         """Return the gradient for the readout alone."""
         with torch.set_grad_enabled(create_graph):
             f = self.features(params, batch.frames)
-            member = F.one_hot(batch.labels, len(params["readout.bias"])).to(f)
-            means = (member / member.sum(0).clamp(min=1)).T @ f
+            means = class_means(f, batch.labels, len(params["readout.bias"]))
             return {"readout.weight": -means, "readout.bias": means.square().sum(1) / 2}
 
 
