@@ -1,6 +1,7 @@
 """Small networks, frames and parameters that the numerical tests share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,3 +67,26 @@ def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     largest = max(float(v.detach().abs().max()) for v in expected.values())
     gap = max(float((found[n] - v).detach().abs().max()) for n, v in expected.items())
     return gap / largest
+
+
+def slopes(
+    task: Mapping[str, Any], found: Any, value: Callable[[Any, Any], float]
+) -> tuple[float, float]:
+    """Return the slope that `found`, a meta-gradient, has along one random direction, and the true.
+
+    The direction is of all weights and all learned values at once; the true slope is that of
+    central differences of `value(init, learned)`, eps 1e-6.
+    """
+    g = torch.Generator().manual_seed(4)
+    ways = {
+        part: {n: torch.randn(v.shape, generator=g).double() for n, v in task[part].items()}
+        for part in ("init", "learned")
+    }
+    slope = sum(
+        float((getattr(found, p)[n] * w).sum()) for p, way in ways.items() for n, w in way.items()
+    )
+    ends = [
+        value(*({n: v + eps * ways[p][n] for n, v in task[p].items()} for p in ways))
+        for eps in (1e-6, -1e-6)
+    ]
+    return slope, (ends[0] - ends[1]) / 2e-6

@@ -7,7 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import WAYS, random_frames, random_labels, relative_error, small_network, start
+from networks import (
+    WAYS,
+    random_frames,
+    random_labels,
+    relative_error,
+    slopes,
+    small_network,
+    start,
+)
 from spikeshot.errors import ConfigError
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.meta_gradient import RatePenalty, meta_gradient
@@ -76,24 +84,10 @@ def test_exact_against_central_differences_on_the_soft_twin():
             return float(F.cross_entropy(logits, QUERY.labels) + extra)
 
     assert float(found.loss) == pytest.approx(value(t["init"], t["learned"]))
-    g = torch.Generator().manual_seed(4)
-    way, way_rates = (
-        {n: torch.randn(v.shape, generator=g).double() for n, v in t[group].items()}
-        for group in ("init", "learned")
-    )
-    eps = 1e-6
-    ends = [
-        value(
-            {n: v + sign * eps * way[n] for n, v in t["init"].items()},
-            {n: v + sign * eps * way_rates[n] for n, v in t["learned"].items()},
-        )
-        for sign in (1, -1)
-    ]
-    slope = sum(float((found.init[n] * way[n]).sum()) for n in way)
-    slope += sum(float((found.learned[n] * way_rates[n]).sum()) for n in way_rates)
+    slope, expected = slopes(t, found, value)
     without = meta_gradient(**t | {"penalty": None})
     assert relative_error(without.init, found.init) > 0.05  # the penalty counts
-    assert abs(slope - (ends[0] - ends[1]) / (2 * eps)) / abs(slope) < 1e-6
+    assert abs(slope - expected) / abs(slope) < 1e-6
 
 
 @pytest.mark.parametrize(
