@@ -17,6 +17,7 @@ from spikeshot.data.augment import Augmentation, turn
 from spikeshot.data.frames import FrameSpec, bin_recordings, side_by_side
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
+from spikeshot.data.turns import family
 from spikeshot.errors import DataError
 
 _PLAN, _AUGMENT, _SYMMETRY, _KEY = 0, 1, 2, 3  # independent random streams of one episode
@@ -135,20 +136,24 @@ def related_classes(
 ) -> list[str]:
     """Return `ways` classes of `order`: its first, then the earliest ones that share a part.
 
-    Two classes share a part when they have the same one at the same place (46 and 47, 46 and 86).
-    Where no class is left that shares one with those chosen, the earliest is taken.
+    Two classes share a part when they have the same one at the same place (46 and 47, 46 and 86);
+    plain classes are related when they are of one folder, turned alike (two characters of one
+    alphabet). Where no class is left that is related to those chosen, the earliest is taken.
     """
     chosen, rest = [order[0]], list(order[1:])
     while len(chosen) < ways:
-        related = (
-            c
-            for c in rest
-            if any(a == b for d in chosen for a, b in zip(classes[c], classes[d], strict=True))
-        )
+        related = (c for c in rest if any(_related(classes[c], classes[d]) for d in chosen))
         following = next(related, rest[0])
         chosen.append(following)
         rest.remove(following)
     return chosen
+
+
+def _related(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether two classes of these parts share one, or are plain ones of one family."""
+    if len(one) == 1:
+        return family(one[0]) is not None and family(one[0]) == family(other[0])
+    return any(a == b for a, b in zip(one, other, strict=True))
 
 
 class TaskSpace:

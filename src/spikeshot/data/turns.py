@@ -12,3 +12,12 @@ QUARTERS = (1, 2, 3)
 def turned_class(name: str, quarters: int) -> str:
     """Return the name of class `name` turned by `quarters` right angles (0: its own)."""
     return f"{name}@{90 * quarters}" if quarters else name
+
+
+def family(name: str) -> tuple[str, str] | None:
+    """Return the folder and the turn of a class, as ("Latin", "90") of `Latin/character01@90`.
+
+    None for a class in no folder.
+    """
+    folder, slash, rest = name.rpartition("/")
+    return (folder, rest.partition("@")[2]) if slash else None
