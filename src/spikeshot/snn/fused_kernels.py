@@ -205,6 +205,13 @@ def _place(row: Any, index: Any, width: int, units: int, pool: int, one: Any, ou
 
 
 @_compiled(inline="always")
+def _copy(row: Any, out: Any) -> None:
+    """Fill `out` with the start of `row`; numba is slower at assigning a slice."""
+    for i in range(len(out)):
+        out[i] = row[i]
+
+
+@_compiled(inline="always")
 def _fired(u: Any, threshold: Any, one: Any, out: Any) -> None:
     zero = one - one
     for i in range(len(u)):
@@ -223,7 +230,7 @@ def _narrow(
         _argmax(fired, width, units, pool, where)
         _pick(row, where, width, units, pool, out)
     else:
-        out[:] = row
+        _copy(row, out)
 
 
 @_compiled(nogil=True)
@@ -254,7 +261,7 @@ def run(
                 _argmax(v, width, units, pool, chosen)
                 _pick(v, chosen, width, units, pool, w)
             else:
-                w[:m] = v[:m]
+                _copy(v, w[:m])
             for i in range(m):
                 u[i] = w[i] + now * current[i] + r[i]
             _fired(u, threshold, one, s[:m])
@@ -286,7 +293,7 @@ def _widen(
         _argmax(fired, width, units, pool, where)
         _place(grad, where, width, units, pool, one, out)
     else:
-        out[:] = grad
+        _copy(grad, out)
 
 
 @_compiled(nogil=True)
@@ -326,7 +333,7 @@ def backward(
             if mode == MAX_BEFORE:
                 _place(a, index[t, fired_at : fired_at + m], width, units, pool, one, v)
             else:
-                v[:m] = a[:m]
+                _copy(a, v[:m])
             x = out[t, at : at + n]
             _filter_back(v[:n], q[:n], p[:n], alpha, beta, one, delay, filtered, x)
         if len(out) > steps:
@@ -365,7 +372,7 @@ def double_backward(
             if mode == MAX_BEFORE:
                 _pick(v, index[t, fired_at : fired_at + m], width, units, pool, w)
             else:
-                w[:m] = v[:m]
+                _copy(v, w[:m])
             membrane, du = u[t, fired_at : fired_at + m], for_membrane[t, fired_at : fired_at + m]
             _slopes(kind, membrane, threshold, k, one, gated, ds[:m], dm[:m])
             for i in range(m):
