@@ -13,7 +13,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fakes import TINY, fake_files, write_zip
+from fakes import PATIENCE, TINY, fake_files, lingering, write_zip
 from spikeshot import jobs, training
 from spikeshot.config import load_config
 from spikeshot.data.corpora import CORPORA, Corpus
@@ -86,15 +86,20 @@ def test_a_killed_or_stopped_training_goes_on_bit_for_bit(
 ):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "spikeshot", "train", str(long_yaml), "--data", str(fake_zip)]
-    process = subprocess.Popen([*command, "--out", str(run)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--out", str(run)],
+        env=lingering(tmp_path / "slow"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not (run / STATE).exists():
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert 0 < done_in(run) < LONG
