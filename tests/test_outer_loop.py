@@ -193,6 +193,13 @@ def test_updates_that_come_before_signs_go_with_the_rule_sign() -> None:
         (("learn.rule=sign", "learn.updates.levels=ternary"), "updates.levels is 'ternary', but"),
         (("learn.rule=sign", "learn.updates.size=one"), "updates.size is 'one', but rule 'sign'"),
         (("learn.rule=sign", "learn.updates.clip=0.1"), "rule=sgd with updates.levels=sign"),
+        (("learn.inner_steps=0",), "inner_steps is 0, .*expected 1 or more, or readout_start=pro"),
+        (
+            ("learn.inner_steps=0", "learn.readout_start=prototypes", "learn.multi_step=5"),
+            "multi_step is 5, .*inner_steps is 0; expected multi_step=0",
+        ),
+        (("learn.method=protonet", "learn.prototype_gain=3"), "knows no prototype_gain"),
+        (("learn.prototype_gain=0",), "prototype_gain is 0; input should be greater than 0"),
         (("learn.rule=frozen", "learn.credit.freeze=9"), "freeze is 9, but the network has"),
         (("learn.credit.threshold=0", "learn.credit.learn_threshold=true"), "expected above 0"),
         (("learn.rates=tensor", "learn.meta_gradient=reptile"), "rates=fixed"),

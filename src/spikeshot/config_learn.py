@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Rounding = Literal["nearest", "stochastic"]
 
 RATES_OF_RULE = {"meta-sgd": "parameter", "maml++": "step"}  # `rates` of rules that learn their own
-OF_RULES = ("rule", "readout_start", "multi_step", "weights", "updates", "device")
+OF_RULES = ("rule", "readout_start", "prototype_gain", "multi_step", "weights", "updates", "device")
 BEFORE_SIGN = ("momentum", "keep", "keep_which", "keep_back")  # `updates` that go with rule sign
 
 
@@ -149,11 +149,12 @@ class LearnConfig(Section):
     or one for every weight (`parameter`). Rules `meta-sgd` and `maml++` have their own, which is
     then the default and no other is taken; `sign` takes no other `updates` than come before signs.
 
-    `test_steps`: inner steps at validation and
+    `inner_steps`: 0 only where the readout starts as prototypes, which are then all that a task
+    teaches (ProtoNet, the limit of Proto-MAML). `test_steps`: inner steps at validation and
     evaluation (0: as many as in training); more of them cost little there, and a learner usually
     goes on to gain (Finn et al. 2017 train 5 and test 10). `readout_start`: the readout's
-    parameters are `learned`, or made of the support's `prototypes` (`learn/rules/start.py`).
-    `multi_step`: over so many first iterations the query
+    parameters are `learned`, or made of the support's `prototypes` (`learn/rules/start.py`), whose
+    learned gain starts at `prototype_gain`. `multi_step`: over so many first iterations the query
     loss after every inner step counts, ever less but after the last (0: that one alone).
     `first_order_until`: first share of the iterations whose meta-gradient is of first order (both
     are MAML++'s). `strategy` and
@@ -166,10 +167,11 @@ class LearnConfig(Section):
     rule: str = "sgd"
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor", "step", "parameter"] = "fixed"
-    inner_steps: int = Field(1, ge=1, le=1000)
+    inner_steps: int = Field(1, ge=0, le=1000)
     test_steps: int = Field(0, ge=0, le=1000)
     meta_gradient: Literal["exact", "first_order", "reptile"] = "exact"
     readout_start: Literal["learned", "prototypes"] = "learned"
+    prototype_gain: float = Field(10.0, gt=0, le=1e6)
     multi_step: int = Field(0, ge=0)
     first_order_until: float = Field(0.0, ge=0, le=1)
     strategy: Literal["split", "remat", "double_backward"] = "split"
@@ -205,6 +207,20 @@ class LearnConfig(Section):
                     f"its sign; expected updates.{key} left at its default with it, or rule=sgd "
                     "with updates.levels=sign"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _inner_steps(self) -> Self:
+        if not self.inner_steps and self.readout_start == "learned":
+            raise ValueError(
+                "inner_steps is 0, with which a task would teach nothing; expected 1 or more, or "
+                "readout_start=prototypes with it"
+            )
+        if not self.inner_steps and self.multi_step:
+            raise ValueError(
+                f"multi_step is {self.multi_step}, which weighs losses after inner steps, but "
+                "inner_steps is 0; expected multi_step=0 with it"
+            )
         return self
 
     @model_validator(mode="after")
