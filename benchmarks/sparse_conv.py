@@ -68,8 +68,12 @@ def dense(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def sparse(x: Tensor, weight: Tensor) -> Tensor:
-    """The engine's."""
-    return sparse_conv.convolve(x, weight, STRIDE, PADDING)
+    """The engine's, packing included; torch's own where that is chosen (`snn/weights.py`)."""
+    shape = sparse_conv.Geometry(x.shape[1], x.shape[2], weight.shape[-1], STRIDE, PADDING)
+    bits = sparse_conv.pack(x, weight, shape)
+    if not bits.numel():
+        return dense(x, weight)
+    return sparse_conv.convolve_spikes(x, weight, bits, shape)
 
 
 def build_passes(x: Tensor, weight: Tensor) -> dict[str, Callable[[Any], object]]:

@@ -1,5 +1,6 @@
 """A small made-up N-MNIST in the published layout, and a configuration that trains on it."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -26,6 +27,32 @@ TINY = {
         "test_episodes": 4,
     },
 }
+
+
+PATIENCE = 600  # seconds a test waits for another process: a busy machine is no failure
+
+LINGER = """
+import time
+from spikeshot.run_folder import STATE, RunFolder
+append = RunFolder.append_metrics
+def slowly(self, line):
+    append(self, line)
+    if (self.path / STATE).exists():
+        time.sleep(0.3)
+RunFolder.append_metrics = slowly
+"""
+
+
+def lingering(folder):
+    """Return the environment of a process whose trainings take their time after a checkpoint.
+
+    So a signal that is sent when there is one arrives before the training's end, however long
+    the sender is kept from running. The numbers are the same.
+    """
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(LINGER)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def pack(events):

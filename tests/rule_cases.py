@@ -5,15 +5,19 @@ Each is also tested where the readout starts as the support's prototypes: its na
 
 from typing import NamedTuple
 
+from spikeshot.learn.rules.transform import RateKind
+
 ALL = ("layer0", "layer1", "layer2", "readout")
 STARTED = " from prototypes"
+NAMES = {"tensor": "log_rate", "step": "log_rates", "parameter": "rate_factor"}  # of learned rates
 
 
 class Case(NamedTuple):
     """A rule's declarations.
 
     `changes`: the layers that inner steps change; `rate`: one with which it learns the small task;
-    `options` of its credit; `learned`: meta-parameters beside the rates of what it changes;
+    `options` of its credit; `rates`: the kind with which it is tested; `learned`: meta-parameters
+    beside the rates of what it changes; `first_order`: its exact meta-gradient is that already;
     `constant`: why central differences do not see the exact meta-gradient ("": they do);
     `random`: it draws from the task's key.
     """
@@ -21,7 +25,9 @@ class Case(NamedTuple):
     changes: tuple[str, ...] = ALL
     rate: float = 0.3
     options: dict[str, float] = {}  # noqa: RUF012
+    rates: RateKind = "tensor"
     learned: tuple[str, ...] = ()
+    first_order: bool = False
     constant: str = ""
     random: bool = False
 
@@ -39,6 +45,9 @@ CASES = {
         learned=("credit.log_threshold",),
     ),
     "decolle": Case(options={"readout_seed": 7}),
+    "sign": Case(rate=0.02, first_order=True),
+    "meta-sgd": Case(rates="parameter"),
+    "maml++": Case(rates="step"),
 }
 
 

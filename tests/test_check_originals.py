@@ -7,6 +7,7 @@ import pytest
 
 from fakes import write_folder, write_zip
 from made_corpora import (
+    ALPHABETS,
     SIGNS_PER_DIGIT,
     drawing,
     drawing_name,
@@ -14,9 +15,11 @@ from made_corpora import (
     omniglot_files,
     png,
     strokes_files,
+    untimed_arrays,
     write_signs,
 )
 
+UNTIMED = "strokes_background_matched.npz"
 ALL = 10 * 4  # characters, drawers
 
 
@@ -102,6 +105,82 @@ def test_every_bad_file_of_strokes_is_told_and_copies_in_two_archives_are_none(c
         assert text in line
 
 
+def write_untimed(place, **changed):
+    """Write strokes without time and the images of all their drawings; return the `.npz`."""
+    write_zip(place / "images_background.zip", omniglot_files())
+    np.savez(place / UNTIMED, **untimed_arrays(ALPHABETS) | changed)
+    return place / UNTIMED
+
+
+def test_strokes_without_time_by_path_and_by_name(cli, tmp_path):
+    file = write_untimed(tmp_path / "both")
+    downloads = tmp_path / "cache" / "downloads"
+    assert check(cli, file) == (0, [f"{file}: {ALL} drawings read, 0 bad"])
+    write_untimed(downloads / "omniglot-untimed")
+    name = "omniglot-untimed"
+    assert check(cli, name) == (0, [f"{name}: {ALL} drawings read, 0 bad"])
+    assert check(cli, file.parent)[1][-1].endswith(f"{ALL} drawings read, 0 bad")  # the images
+    again = [f"{file.parent}: {ALL} drawings read, 0 bad"]
+    assert check(cli, file.parent, "--corpus", name) == (0, again)
+    for target, more in ((name, ()), (file, ()), (file.parent, ("--corpus", name))):
+        packed = cli("data", "pack", target, *more).out
+        assert f"/{name}-" in packed
+        assert f": {ALL} recordings, digest " in packed
+        picture = tmp_path / "one.png"
+        assert cli("data", "show", target, *more, "--index", "3", "--out", picture).code == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        picture.unlink()
+    for target in (name, file):
+        summary = json.loads(cli("data", "stats", target, "--json").out)
+        assert (summary["recordings"], summary["sensor_size"]) == (ALL, [68, 68])
+        assert summary["per_class"]["Tagalog/character03"] == 4
+    listed = {c["name"]: c for c in json.loads(cli("data", "list", "--json").out)}
+    assert "not published elsewhere" in listed[name]["obtain"]
+
+
+def test_every_drawing_of_strokes_without_time_that_cannot_be_placed_is_told(cli, tmp_path):
+    """An image that is missing, one without ink, one in two versions; strokes that are a copy."""
+    arrays = untimed_arrays(ALPHABETS)
+    arrays["stroke3"][arrays["offsets"][9] :][:5] = arrays["stroke3"][arrays["offsets"][4] :][:5]
+    file = write_untimed(tmp_path / "both", **arrays)
+    files = omniglot_files()
+    names = [drawing_name("Balinese", 1, drawer) for drawer in (1, 2, 3)]
+    del files[names[0]]
+    files[names[1]] = png(np.ones((105, 105), bool))
+    write_zip(file.parent / "images_background.zip", files)
+    write_zip(file.parent / "images_again.zip", {names[2]: png(~drawing("Latin", 1, 3))})
+    code, lines = check(cli, file)
+    assert (code, lines.pop()) == (1, f"{file}: {ALL} drawings read, 4 bad")
+    starts = (
+        f"{file}: drawing 0 (Balinese/character01/01): its image is missing in {file.parent}; ",
+        f"{file.parent}/images_background.zip: {names[1]}: every pixel has one grey value",
+        f"{file.parent}/images_background.zip: {names[2]} and {file.parent}/images_again.zip: ",
+        f"{file}: drawing 9 (Balinese/character03/02): holds the same drawing as {file}: drawing 4",
+    )
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(start)
+
+
+def test_strokes_without_time_that_are_damaged_or_without_images_are_one_message(cli, tmp_path):
+    file = write_untimed(tmp_path / "both", offsets=np.array([0, 5]))
+    ended = cli("data", "check", file, "--corpus", "omniglot-untimed")
+    assert (ended.code, ended.out) == (2, "")
+    assert "and names of shape (40,) do not fit" in ended.err
+    write_untimed(tmp_path / "both")
+    (tmp_path / "both" / "images_background.zip").unlink()
+    ended = cli("data", "check", file)
+    assert ended.code == 2
+    assert "without the images of its drawings" in ended.err
+    assert "Download images_background.zip" in ended.err
+    file.unlink()
+    ended = cli("data", "check", tmp_path / "both", "--corpus", "omniglot-untimed")
+    assert ended.code == 2
+    assert f"holds no {UNTIMED}" in ended.err
+    signs = write_signs(tmp_path / "signs.npz")  # another corpus's .npz is not taken for it
+    signs.write_bytes(signs.read_bytes()[:-9])
+    assert UNTIMED not in cli("data", "check", signs).err
+
+
 def test_two_versions_of_one_file_and_an_archive_that_is_none(cli, tmp_path):
     name = drawing_name("Latin", 1, 1)
     place = write_folder(tmp_path / "both", omniglot_files())
@@ -142,6 +221,12 @@ def test_the_published_strokes_and_photographs_are_sound(cli, shared_data):
     ):
         place = shared_data / name
         assert check(cli, place, "--corpus", corpus) == (0, [f"{place}: {count} read, 0 bad"])
+
+
+@pytest.mark.data
+def test_the_strokes_without_time_are_sound_and_each_has_its_image(cli, shared_data):
+    place = shared_data / "omniglot" / UNTIMED
+    assert check(cli, place) == (0, [f"{place}: 16,447 drawings read, 0 bad"])
 
 
 @pytest.mark.data

@@ -57,7 +57,7 @@ def test_several_are_scored_at_once_and_made_in_the_background():
         return index
 
     def score(index):
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=600)
         return Score(0.0, 0.0, 0.0)
 
     assert evaluate_episodes(make, score, range(8), workers=4).episodes == 8

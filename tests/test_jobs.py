@@ -20,6 +20,7 @@ from spikeshot.data.splits import MetaSplit, split_origins
 from spikeshot.describing import describe
 from spikeshot.errors import ConfigError, Interrupted
 from spikeshot.learn.scoring import Score
+from spikeshot.learner import load
 from spikeshot.listener import Silent
 from spikeshot.run_folder import RunFolder
 from spikeshot.training import Training
@@ -207,6 +208,28 @@ def test_validation_and_test_may_take_more_inner_steps_than_training(tmp_path, f
     jobs.train(tiny(), tmp_path / "short", data=fake_zip, listener=short)
     assert [r.loss for r in ears.steps] == [r.loss for r in short.steps]
     assert [v[1] for v in ears.validations] != [v[1] for v in short.validations]
+
+
+def test_prototypes_alone_train_evaluate_and_adapt(tmp_path, fake_zip):
+    """No inner step in training; at evaluation none either, or as many as are asked for."""
+    learn = {"readout_start": "prototypes", "inner_steps": 0, "prototype_gain": 200.0}
+    run, config = tmp_path / "run", tiny(learn=learn)
+    result = jobs.train(config, run, data=fake_zip)
+    assert (config.learn.steps_after_training, result["inner_steps"]) == (0, 0)
+    none, two = (jobs.evaluate(run, episodes=4, steps=steps) for steps in (0, 2))
+    assert none["accuracy"] == result["accuracy"]
+    assert none["loss"] == result["loss"] != two["loss"]
+    assert none["accuracy_before"] == two["accuracy_before"]  # of the readout that none has learned
+    later = tiny(learn=learn | {"test_steps": 2})
+    assert later.learn.steps_after_training == 2
+    stepped = jobs.train(later, tmp_path / "later", data=fake_zip)
+    assert stepped["inner_steps"] == 2
+    learner = load(run)
+    samples = torch.ones(config.data.bins, 3, *learner.frame_shape)
+    samples[:, 1] = 0.0
+    adapted = learner.adapt(samples, ["a", "b", "a"])
+    assert adapted.moment.step == 0
+    assert adapted.predict(samples).labels == ["a", "b", "a"]
 
 
 # --- evaluation ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import torch.nn.functional as F
 from networks import relative_error
 from spikeshot.assemble import build_learner
 from spikeshot.assemble_network import build_network
+from spikeshot.assemble_rule import build_rule
 from spikeshot.config import Config, load_config
+from spikeshot.config_learn import LearnConfig
 from spikeshot.errors import ConfigError
 from spikeshot.learn.meta_gradient import Strategy, meta_gradient
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState, meta_step
-from spikeshot.learn.rules.rule import Posed
+from spikeshot.learn.rules.rule import Moment, Posed
 from spikeshot.learn.rules.transform import DescendAtRate
 from test_rules import adapted, seen_loss, task
 
@@ -151,9 +154,52 @@ def test_the_configuration_says_rule_options_and_outer_loop() -> None:
     assert float(learned["credit.log_threshold"].exp()) == pytest.approx(0.05)
 
 
+def test_a_rule_that_has_rates_of_its_own_brings_them(tmp_path: Path) -> None:
+    """Where none are given, and the configuration says so; they may also be given."""
+    for rule, kind, name in (
+        ("meta-sgd", "parameter", "rate_factor.readout.bias"),
+        ("maml++", "step", "log_rates.readout.bias"),
+    ):
+        file = tmp_path / f"{kind}.yaml"
+        file.write_text(f"learn: {{rule: {rule}, inner_steps: 4}}")
+        config = load_config(str(file))
+        assert config.learn.rates == kind
+        assert config == load_config(str(file), [f"learn.rates={kind}"])
+        assert config.learn == LearnConfig(rule=rule, inner_steps=4)
+        learned = build_rule(config, build_network(config, (2, 34, 34))).learned(
+            {"readout.bias": torch.zeros(5)}
+        )
+        assert {n: len(v) for n, v in learned.items()} == {name: 4 if kind == "step" else 5}
+    assert load_config("quickstart", ["learn.rule=sgd"]).learn.rates == "tensor"
+    assert Config().learn.rates == LearnConfig(rule="anil").rates == "fixed"
+
+
+def test_updates_that_come_before_signs_go_with_the_rule_sign() -> None:
+    """Signs of the momentum 0.5 m + g, by hand: of 1 and -2, then of 0.5 - 2 and -1 + 2."""
+    rule = learner_with("learn.rule=sign", "learn.rates=fixed", "learn.updates.momentum=0.5").rule
+    params = {"w": torch.zeros(2)}
+    state, rate = rule.state(params), load_config("quickstart").learn.rate
+    for grad, signs in (([1.0, -2.0], [1.0, -1.0]), ([-2.0, 2.0], [-1.0, 1.0])):
+        updates, state = rule.transform.update({"w": torch.tensor(grad)}, state, {}, Moment(0, 0))
+        assert torch.equal(updates["w"], -rate * torch.tensor(signs))
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("learn.rates=tensor", "learn.rule=meta-sgd"), "rates is 'tensor', but rule 'meta-sgd'"),
+        (("learn.rule=meta-sgd",), "rates is 'fixed', .*expected rates=parameter with it"),
+        (("learn.rule=maml++",), "rates is 'fixed', .*expected rates=step with it"),
+        (("learn.rule=sign", "learn.updates.levels=ternary"), "updates.levels is 'ternary', but"),
+        (("learn.rule=sign", "learn.updates.size=one"), "updates.size is 'one', but rule 'sign'"),
+        (("learn.rule=sign", "learn.updates.clip=0.1"), "rule=sgd with updates.levels=sign"),
+        (("learn.inner_steps=0",), "inner_steps is 0, .*expected 1 or more, or readout_start=pro"),
+        (
+            ("learn.inner_steps=0", "learn.readout_start=prototypes", "learn.multi_step=5"),
+            "multi_step is 5, .*inner_steps is 0; expected multi_step=0",
+        ),
+        (("learn.method=protonet", "learn.prototype_gain=3"), "knows no prototype_gain"),
+        (("learn.prototype_gain=0",), "prototype_gain is 0; input should be greater than 0"),
         (("learn.rule=frozen", "learn.credit.freeze=9"), "freeze is 9, but the network has"),
         (("learn.credit.threshold=0", "learn.credit.learn_threshold=true"), "expected above 0"),
         (("learn.rates=tensor", "learn.meta_gradient=reptile"), "rates=fixed"),

@@ -13,9 +13,11 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fakes import TINY
+from fakes import PATIENCE, TINY, fake_files, lingering, write_zip
 from spikeshot import jobs, training
 from spikeshot.config import load_config
+from spikeshot.data.corpora import CORPORA, Corpus
+from spikeshot.data.nmnist import read_nmnist
 from spikeshot.errors import DivergenceError, Interrupted, RunError
 from spikeshot.learn.rules.rule import Batch
 from spikeshot.listener import Silent
@@ -84,15 +86,20 @@ def test_a_killed_or_stopped_training_goes_on_bit_for_bit(
 ):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "spikeshot", "train", str(long_yaml), "--data", str(fake_zip)]
-    process = subprocess.Popen([*command, "--out", str(run)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--out", str(run)],
+        env=lingering(tmp_path / "slow"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not (run / STATE).exists():
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert 0 < done_in(run) < LONG
@@ -222,6 +229,45 @@ def test_resume_with_another_configuration_changes_nothing(tmp_path, tiny_run):
     with pytest.raises(RunError, match=r"configuration: learn\.inner_steps is 1, was 2"):
         jobs.train(config, run, resume=True)
     assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
+
+
+# --- simulated recordings ------------------------------------------------------------------------
+
+
+def digits_are(monkeypatch, place, per_digit):
+    """Let the corpus `digits` be made of so many recordings of each digit."""
+    recordings = read_nmnist(write_zip(place / f"digits-{per_digit}.zip", fake_files(per_digit)))
+    stand_in = Corpus("digits", "a stand-in", False, lambda request: recordings)
+    monkeypatch.setitem(CORPORA, "digits", stand_in)
+    return recordings
+
+
+def test_a_resumed_run_wants_the_simulated_recordings_it_began_with(
+    tmp_path, long_yaml, fake_zip, monkeypatch
+):
+    """Others are refused and nothing is changed; with its own it goes on bit for bit, and so does
+    an older run, which has not noted them."""
+    theirs = digits_are(monkeypatch, tmp_path, 20)
+    config = load_config(str(long_yaml), ["data.simulated.share=0.5", "train.iterations=20"])
+    whole, run, old = (tmp_path / name for name in ("whole", "run", "old"))
+    jobs.train(config, whole, data=fake_zip)
+    with pytest.raises(Interrupted):
+        jobs.train(config, run, data=fake_zip, stop=lambda: written(run) >= 7)
+    assert json.loads((run / "data.json").read_text())["simulated_digest"] == theirs.digest
+    shutil.copytree(run, old)
+    record = json.loads((old / "data.json").read_text())
+    del record["simulated_digest"]
+    (old / "data.json").write_text(json.dumps(record))
+    before = {f: f.read_bytes() for f in run.rglob("*") if f.is_file()}
+    others = digits_are(monkeypatch, tmp_path, 21)
+    said = rf"other simulated recordings \(digest {theirs.digest}, now {others.digest}\)\. Resume"
+    with pytest.raises(RunError, match=said):
+        resume(run)
+    assert {f: f.read_bytes() for f in run.rglob("*") if f.is_file()} == before
+    digits_are(monkeypatch, tmp_path, 20)
+    for one in (run, old):
+        resume(one)
+        assert same_run(one, whole)
 
 
 # --- divergence ----------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from networks import random_frames, random_labels, relative_error, slopes, small_network, start
-from rule_cases import CASES, STARTED, Case, case_of, reached
+from rule_cases import CASES, NAMES, STARTED, Case, case_of, reached
+from spikeshot.config_learn import RATES_OF_RULE
+from spikeshot.errors import ConfigError
 from spikeshot.learn.adapt import adapt
 from spikeshot.learn.meta_gradient import MetaGradient, meta_gradient
 from spikeshot.learn.rules.compose import UpdateSpec, equip
@@ -26,10 +28,10 @@ every_rule = pytest.mark.parametrize(
 )
 
 
-def rule_of(name: str) -> Rule:
+def rule_of(name: str, steps: int = 2) -> Rule:
     case = case_of(name)
     options = CreditOptions(**case.options)
-    rule = get_rule(name.removesuffix(STARTED), case.rate, "tensor", options)
+    rule = get_rule(name.removesuffix(STARTED), case.rate, case.rates, options, steps=steps)
     return replace(rule, start=Prototypes(gain=100.0)) if name.endswith(STARTED) else rule
 
 
@@ -38,7 +40,7 @@ def task(
 ) -> dict[str, Any]:
     """Return the arguments of `meta_gradient` for one small task."""
     network = network or small_network(surrogate="arctan")
-    rule, init = rule_of(name), {n: v.to(dtype) for n, v in start(network).items()}
+    rule, init = rule_of(name, steps), {n: v.to(dtype) for n, v in start(network).items()}
     if network.style.neuron.soft:
         if hasattr(rule.credit, "soft_twin"):
             rule = replace(rule, credit=rule.credit.soft_twin())
@@ -132,9 +134,17 @@ def test_it_reaches_exactly_the_meta_parameters_it_declares(name: str) -> None:
     """
     case, found = case_of(name), exact(name)
     assert {layer(n) for n, g in found.init.items() if g.abs().max() > 0} == reached(name)
-    rates = {f"log_rate.{n}" for n in found.init if layer(n) in case.changes}
-    assert found.learned.keys() == rates | set(case.learned)
+    shapes = {"tensor": lambda v: [], "step": lambda v: [3], "parameter": lambda v: v.shape}
+    rates = {
+        f"{NAMES[case.rates]}.{n}": list(shapes[case.rates](v))
+        for n, v in found.init.items()
+        if layer(n) in case.changes
+    }
+    assert found.learned.keys() == rates.keys() | set(case.learned)
+    assert {n: list(found.learned[n].shape) for n in rates} == rates
     assert [n for n, g in found.learned.items() if not g.abs().max() > 0] == []
+    if case.rates == "step":  # each step's
+        assert all(found.learned[n].abs().min() > 0 for n in rates)
 
 
 @every_rule
@@ -145,7 +155,10 @@ def test_first_order_has_no_second_derivative_and_goes_by_every_strategy(name: s
     assert all(relative_error(f.init, found[0].init) < 1e-11 for f in found[1:])
     exact = meta_gradient(**t)
     torch.testing.assert_close(found[0].loss, exact.loss)
-    assert relative_error(found[0].init, exact.init) > 1e-3
+    if case_of(name).first_order:
+        assert relative_error(found[0].init, exact.init) < 1e-11
+    else:
+        assert relative_error(found[0].init, exact.init) > 1e-3
 
 
 def slopes_of(t: dict[str, Any]) -> tuple[float, float]:
@@ -167,6 +180,30 @@ def test_the_exact_meta_gradient_is_that_of_central_differences(name: str, steps
     gap = abs(slope - expected) / abs(expected)
     assert abs(expected) > 5e-3
     assert gap > 1e-6 if case.constant else gap < 1e-6
+
+
+def test_sign_moves_every_weight_by_its_rate_against_the_sign_of_its_gradient() -> None:
+    """Sign-MAML's inner step; gradients by autograd of the support's loss."""
+    t = task("sign")
+    weights = {n: v.requires_grad_() for n, v in t["init"].items()}
+    loss = t["loss"](t["forward"](weights, t["support"].frames), t["support"].labels)
+    grads = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
+    after = adapted(t, steps=1)
+    for name, grad in grads.items():
+        expected = weights[name].detach() - 0.02 * grad.sign()
+        torch.testing.assert_close(after[name], expected, rtol=1e-12, atol=1e-14)
+    assert sum(int((g != 0).sum()) for g in grads.values()) > 50
+
+
+def test_the_rates_of_a_rule_that_has_its_own() -> None:
+    """The configuration knows them too; no others are taken."""
+    own = {name: get_rule(name, 0.5, "fixed", steps=2).transform for name in RULES}
+    kinds = {n: v.kind for n, v in own.items() if getattr(v, "kind", "fixed") != "fixed"}
+    assert kinds == RATES_OF_RULE
+    for name, kind in kinds.items():
+        assert get_rule(name, 0.5, kind, steps=2).transform == own[name]
+        with pytest.raises(ConfigError, match=f"rates are 'tensor'; expected '{kind}'"):
+            get_rule(name, 0.5, "tensor")
 
 
 HARDWARE = {

@@ -1,5 +1,6 @@
 """The readout as the support's prototypes: against its closed form, for any ways and shots."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from spikeshot.assemble_network import build_network
 from spikeshot.config import load_config
 from spikeshot.errors import ConfigError
 from spikeshot.learn.adapt import adapt
+from spikeshot.learn.meta_gradient import MetaGradientKind, Strategy, meta_gradient
 from spikeshot.learn.meta_train import Learner
 from spikeshot.learn.rules.apply import add
 from spikeshot.learn.rules.compose import equip
@@ -25,8 +27,10 @@ from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
 from spikeshot.learn.rules.start import Prototypes
 from spikeshot.learn.rules.transform import DescendAtRate
 from spikeshot.learn.scoring import score_episode
+from spikeshot.snn import network as network_module
 from spikeshot.snn.network import Readout, prepare
 from spikeshot.snn.network_forward import NetworkForward
+from spikeshot.study.baselines.methods import learn_by
 
 RULE = Rule(backprop, DescendAtRate(0.1), add, start=Prototypes(gain=100.0))
 
@@ -117,6 +121,64 @@ def test_a_grid_is_fitted_to_the_prototypes_as_the_placed_body_sees_them() -> No
         assert grid.codes(found["readout.weight"]).abs().max() == 7
 
 
+@pytest.mark.parametrize("kind", ["exact", "first_order"])
+@pytest.mark.parametrize("strategy", ["split", "remat", "double_backward"])
+def test_without_inner_steps_the_meta_gradient_is_that_of_a_prototypical_network(
+    kind: MetaGradientKind, strategy: Strategy
+) -> None:
+    """Autograd of the distances to class means: -exp(log_gain) |f - c|^2 / F as logits."""
+    t = task(3, 3)
+    found = meta_gradient(**t, steps=0, kind=kind, strategy=strategy)
+    init = {name: value.clone().requires_grad_() for name, value in t["init"].items()}
+    log_gain = t["learned"]["start.log_gain"].clone().requires_grad_()
+    logits = -log_gain.exp() * mean_squared_distance(t | {"init": init}, 3)
+    loss = F.cross_entropy(logits, t["query"].labels)
+    body = [name for name in init if not name.startswith("readout")]
+    grads = torch.autograd.grad(loss, [*(init[name] for name in body), log_gain])
+    for name, grad in zip(body, grads, strict=False):
+        assert grad.abs().max() > 0
+        torch.testing.assert_close(found.init[name], grad, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(found.learned["start.log_gain"], grads[-1], rtol=1e-9, atol=1e-13)
+    assert not any(found.init[f"readout.{part}"].any() for part in ("weight", "bias"))
+    torch.testing.assert_close(found.loss, loss.detach())
+    score = score_episode(**t, steps=0)
+    assert score.loss == pytest.approx(float(loss.detach()))
+    assert score.after == float((logits.argmax(1) == t["query"].labels).double().mean())
+
+
+def test_without_inner_steps_a_task_takes_the_passes_of_a_prototypical_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Support and query forward once, and backward once; an inner step takes more of both."""
+    t, layer_spikes = task(3, 3), network_module.layer_spikes
+    seen: Counter[str] = Counter()
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        out = layer_spikes(*arguments, **options)
+        seen["forward"] += 1
+        out[0].register_hook(lambda grad: seen.update(["backward"]))
+        return out
+
+    monkeypatch.setattr(network_module, "layer_spikes", spy)
+    network = t["forward"].network
+    learner = Learner(t["forward"], F.cross_entropy, RULE, 0)
+    counts = []
+    for one in (
+        learner,
+        learn_by(
+            "protonet", replace(learner, rule=replace(RULE, start=None)), network, rates="scalar"
+        ),
+        replace(learner, inner_steps=1),
+    ):
+        seen.clear()
+        t |= {"rule": one.rule, "learned": one.rule.learned(t["init"])}
+        meta_gradient(**t, steps=one.inner_steps)
+        counts.append(dict(seen))
+    layers = len(network.layers)
+    assert counts[0] == counts[1] == {"forward": 2 * layers, "backward": 2 * layers}
+    assert min(counts[2].values()) >= 3 * layers
+
+
 def test_before_adaptation_nothing_is_known_of_the_support() -> None:
     """With its labels moved on by one class: accuracy before is that of the learned readout."""
     t = task(3, 3)
@@ -151,7 +213,9 @@ def test_what_cannot_start_from_prototypes_says_so(overrides: Sequence[str], sai
 
 
 def test_the_configuration_gives_a_rule_that_starts_from_prototypes() -> None:
-    assert learner_of(["learn.readout_start=prototypes"]).rule.start == Prototypes()
+    assert learner_of(["learn.readout_start=prototypes"]).rule.start == Prototypes(10.0)
+    more = ["learn.readout_start=prototypes", "learn.prototype_gain=200"]
+    assert learner_of(more).rule.start == Prototypes(200.0)
     assert learner_of([]).rule.start is None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fakes import TINY
+from fakes import PATIENCE, TINY, lingering
 from spikeshot import sweeps
 from spikeshot.errors import ConfigError, Interrupted, RunError
 from spikeshot.learn.scoring import Score
@@ -221,7 +221,7 @@ def act(point, tell, stop):
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "wait":
         tell(0.5)
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + PATIENCE
         while not stop() and time.monotonic() < deadline:
             time.sleep(0.01)
         Path(point.values["file"]).write_text("stopped")
@@ -339,17 +339,22 @@ def test_a_killed_or_stopped_sweep_goes_on_bit_for_bit(tmp_path, fake_zip, numbe
     run = out / "points" / "base" / "s0" / "run"
     process = subprocess.Popen(
         [*command, "--out", str(out)],
+        env=lingering(tmp_path / "slow"),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 300
-    while not (run / STATE).exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
-    _, err = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (run / STATE).exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
+        _, err = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     assert "Traceback" not in err
     assert not (run.parent / "point.json").exists()

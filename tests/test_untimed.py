@@ -246,6 +246,17 @@ def test_nothing_of_an_alphabet_held_out_is_among_the_simulated(folder, cache):
     assert episode.query.shape == (12, 6, 2, 32, 32)
 
 
+def test_the_digest_is_of_upright_and_turned_recordings(folder, cache):
+    cfg = config()
+    upright = load_corpus("omniglot-untimed", Request(folder, cfg.seed, None))
+    source = load_source(cfg, folder)
+    names = frozenset(n for n in source.simulated_classes if "@" not in n)
+    turned = load_corpus("omniglot-untimed", Request(folder, cfg.seed, None, names))
+    assert source.simulated_digest == f"{upright.digest}+{turned.digest}"
+    assert load_source(config("data.turns=false"), folder).simulated_digest == upright.digest
+    assert load_source(config("data.simulated={}"), folder).simulated_digest == ""
+
+
 def test_without_turns_there_are_no_turned_classes(folder, cache):
     source = load_source(config("data.turns=false"), folder)
     assert len(source.simulated_classes) == 10

@@ -31,11 +31,21 @@ def require_divisible(config: Config, team: Team) -> None:
 
 
 def same_source(run: RunFolder, source: Source) -> Source:
-    """Return the source with the split that the run began with; the recordings must be its own."""
+    """Return the source with the split that the run began with; the recordings must be its own.
+
+    So must simulated ones, where the run has noted which they were (an older one has not). Raises
+    `RunError` for others.
+    """
     record = run.data()
     if record.digest != source.recordings.digest:
         raise RunError(
             f"run {run.path} was trained on other recordings (digest {record.digest}, now "
             f"{source.recordings.digest}). Resume with the same --data."
+        )
+    if record.simulated_digest not in ("", source.simulated_digest):
+        raise RunError(
+            f"run {run.path} was trained on other simulated recordings (digest "
+            f"{record.simulated_digest}, now {source.simulated_digest}). Resume with the same "
+            "--data and the same release, or train again with another --out."
         )
     return replace(source, split=record.split)

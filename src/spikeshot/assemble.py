@@ -43,8 +43,8 @@ INIT_EPISODE = 2**31  # the episode whose frames set the initial scale: never on
 class Source:
     """The recordings of a run, simulated ones for pre-training if any, and the meta-split.
 
-    `simulated_classes`: those that meta-training draws from the simulated ones. `turned`:
-    recordings of turned classes, of those of meta-training only and for it only.
+    `simulated_classes`: those that meta-training draws from the simulated ones, and of all of these
+    the `simulated_digest`. `turned`: of turned classes of meta-training, and for it only.
     """
 
     recordings: Recordings
@@ -52,6 +52,7 @@ class Source:
     simulated: Recordings | None = None
     simulated_classes: tuple[str, ...] = ()
     turned: Recordings | None = None
+    simulated_digest: str = ""
 
     @property
     def training(self) -> Recordings:
@@ -118,11 +119,8 @@ def load_source(config: Config, path: Path | None, progress: Progress | None = N
     if d.turns:
         turned = load(d.corpus, path, turned=frozenset(classes["train"]))
     source = Source(recordings, split, turned=turned)
-    return _with_simulated(config, source, path, load) if _simulates(config) else source
-
-
-def _simulates(config: Config) -> bool:
-    return bool(config.data.simulated.share or config.data.simulated.mix)
+    wanted = d.simulated.share or d.simulated.mix
+    return _with_simulated(config, source, path, load) if wanted else source
 
 
 def is_simulated(config: Config, index: int) -> bool:
@@ -143,6 +141,7 @@ def _with_simulated(
     s, split = config.data.simulated, source.split
     corpus = get_corpus(s.corpus)
     simulated: Recordings = load(s.corpus, path if corpus.needs_path else None)
+    source = replace(source, simulated_digest=simulated.digest)  # a pack knows its own
     if not corpus.needs_path:
         simulated = _from_image(simulated, s.first_image)
     if simulated.sensor_size != source.recordings.sensor_size:
@@ -161,6 +160,7 @@ def _with_simulated(
     split = split.with_training(simulated.origins)
     if config.data.turns and corpus.turns:
         turned: Recordings = load(s.corpus, path, turned=names)
+        source = replace(source, simulated_digest=f"{source.simulated_digest}+{turned.digest}")
         simulated = join(simulated, turned)
         names = names.union(turned.classes)
     classes = tuple(sorted(names))

@@ -34,7 +34,7 @@ def build_rule(config: Config, network: AnyNetwork) -> Rule:
                 "learn.readout_start is 'prototypes', which need a linear readout, but "
                 "network.readout is 'count'. Choose last or mean."
             )
-        rule = replace(rule, start=Prototypes())
+        rule = replace(rule, start=Prototypes(learn.prototype_gain))
     if learn.rule == "frozen" and options.freeze > len(network.layers):
         raise ConfigError(
             f"learn.credit.freeze is {options.freeze}, but the network has {len(network.layers)} "

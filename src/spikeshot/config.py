@@ -305,7 +305,9 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> Config:
 
     Raises `ConfigError` for an unknown preset or key, a value out of range or unreadable YAML.
     """
-    raw = complete(parse_yaml(_source_text(source), source), Config().model_dump(mode="json"))
+    defaults = Config().model_dump(mode="json")
+    del defaults["learn"]["rates"]  # which follows from learn.rule
+    raw = complete(parse_yaml(_source_text(source), source), defaults)
     for text in overrides:
         override(raw, text)
     return config_from_dict(raw, source)

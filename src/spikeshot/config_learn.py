@@ -1,10 +1,14 @@
 """The part of the configuration that says how a task is learned: the inner loop, its rule."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Rounding = Literal["nearest", "stochastic"]
+
+RATES_OF_RULE = {"meta-sgd": "parameter", "maml++": "step"}  # `rates` of rules that learn their own
+OF_RULES = ("rule", "readout_start", "prototype_gain", "multi_step", "weights", "updates", "device")
+BEFORE_SIGN = ("momentum", "keep", "keep_which", "keep_back")  # `updates` that go with rule sign
 
 
 class Section(BaseModel):
@@ -142,14 +146,18 @@ class LearnConfig(Section):
     of a classifier of the training classes (`transfer`).
 
     `rates`: `fixed`, or learned: one (`scalar`), one per `tensor`, one per tensor and inner `step`,
-    or one for every weight (`parameter`).
+    or one for every weight (`parameter`). Rules `meta-sgd` and `maml++` have their own, which is
+    then the default and no other is taken; `sign` takes no other `updates` than come before signs.
 
-    `test_steps`: inner steps at validation and evaluation (0: as many as in training); more of them
-    cost little there, and a learner usually goes on to gain (Finn et al. 2017 train 5 and test 10).
-    `readout_start`: the readout's parameters are `learned`, or made of the support's `prototypes`
-    (`learn/rules/start.py`). `multi_step`: over so many first iterations the query loss after every
-    inner step counts, ever less but after the last (0: that one alone). `first_order_until`: first
-    share of the iterations whose meta-gradient is of first order (both: MAML++). `strategy` and
+    `inner_steps`: 0 only where the readout starts as prototypes, which are then all that a task
+    teaches (ProtoNet, the limit of Proto-MAML). `test_steps`: inner steps at validation and
+    evaluation (0: as many as in training); more of them cost little there, and a learner usually
+    goes on to gain (Finn et al. 2017 train 5 and test 10). `readout_start`: the readout's
+    parameters are `learned`, or made of the support's `prototypes` (`learn/rules/start.py`), whose
+    learned gain starts at `prototype_gain`. `multi_step`: over so many first iterations the query
+    loss after every inner step counts, ever less but after the last (0: that one alone).
+    `first_order_until`: first share of the iterations whose meta-gradient is of first order (both
+    are MAML++'s). `strategy` and
     `micro_batch` (query samples per pass, 0: all) trade memory for time and change no number but by
     rounding (`learn/meta_gradient.py`).
     """
@@ -159,10 +167,11 @@ class LearnConfig(Section):
     rule: str = "sgd"
     rate: float = Field(1.0, gt=0, le=1000)
     rates: Literal["fixed", "scalar", "tensor", "step", "parameter"] = "fixed"
-    inner_steps: int = Field(1, ge=1, le=1000)
+    inner_steps: int = Field(1, ge=0, le=1000)
     test_steps: int = Field(0, ge=0, le=1000)
     meta_gradient: Literal["exact", "first_order", "reptile"] = "exact"
     readout_start: Literal["learned", "prototypes"] = "learned"
+    prototype_gain: float = Field(10.0, gt=0, le=1e6)
     multi_step: int = Field(0, ge=0)
     first_order_until: float = Field(0.0, ge=0, le=1)
     strategy: Literal["split", "remat", "double_backward"] = "split"
@@ -172,11 +181,52 @@ class LearnConfig(Section):
     updates: UpdatesConfig = UpdatesConfig()
     device: DeviceConfig = DeviceConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rates_of_rule(cls, raw: Any) -> Any:
+        """Fill in the rates that follow from the rule, where none are given."""
+        rule = raw.get("rule") if isinstance(raw, dict) else None
+        if not isinstance(rule, str) or rule not in RATES_OF_RULE:
+            return raw
+        return {"rates": RATES_OF_RULE[rule]} | raw
+
+    @model_validator(mode="after")
+    def _rule(self) -> Self:
+        own = RATES_OF_RULE.get(self.rule, self.rates)
+        if self.rates != own:
+            raise ValueError(
+                f"rates is {self.rates!r}, but rule {self.rule!r} has rates of its own; expected "
+                f"rates={own} with it, or rule=sgd"
+            )
+        plain = UpdatesConfig()
+        for key in UpdatesConfig.model_fields:
+            value = getattr(self.updates, key)
+            if self.rule == "sign" and key not in BEFORE_SIGN and value != getattr(plain, key):
+                raise ValueError(
+                    f"updates.{key} is {value!r}, but rule 'sign' leaves nothing of a gradient but "
+                    f"its sign; expected updates.{key} left at its default with it, or rule=sgd "
+                    "with updates.levels=sign"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _inner_steps(self) -> Self:
+        if not self.inner_steps and self.readout_start == "learned":
+            raise ValueError(
+                "inner_steps is 0, with which a task would teach nothing; expected 1 or more, or "
+                "readout_start=prototypes with it"
+            )
+        if not self.inner_steps and self.multi_step:
+            raise ValueError(
+                f"multi_step is {self.multi_step}, which weighs losses after inner steps, but "
+                "inner_steps is 0; expected multi_step=0 with it"
+            )
+        return self
+
     @model_validator(mode="after")
     def _baseline(self) -> Self:
         plain = LearnConfig.model_construct()
-        keys = ("rule", "readout_start", "multi_step", "weights", "updates", "device")
-        wrong = [key for key in keys if getattr(self, key) != getattr(plain, key)]
+        wrong = [key for key in OF_RULES if getattr(self, key) != getattr(plain, key)]
         if self.meta_gradient == "reptile":
             wrong.append("meta_gradient")
         if self.method != "maml" and wrong:

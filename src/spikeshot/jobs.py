@@ -310,6 +310,7 @@ def _new_run(
         DataRecord(
             *(config.data.corpus, path, recordings.digest, len(recordings), source.split),
             start.digest if start else "",
+            source.simulated_digest,
         )
     )
     run.write(CONFIG, config.to_yaml())

@@ -38,7 +38,11 @@ RESULTS, CURVE = "results.json", "learning_curve.png"
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run was trained on; `start_digest`: of the weights it started from ("": fresh)."""
+    """What a run was trained on.
+
+    `start_digest`: of the weights it started from ("": fresh); `simulated_digest`: of the simulated
+    recordings ("": none, or a run that did not note them).
+    """
 
     corpus: str
     path: str | None
@@ -46,6 +50,7 @@ class DataRecord:
     recordings: int
     split: MetaSplit
     start_digest: str = ""
+    simulated_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class RunFolder:
             "recordings": record.recordings,
             "split": json.loads(record.split.to_json()),
             "start_digest": record.start_digest,
+            "simulated_digest": record.simulated_digest,
         }
         self.write(DATA, json.dumps(raw))
 
@@ -135,6 +141,7 @@ class RunFolder:
             return DataRecord(
                 *(raw["corpus"], raw["path"], raw["digest"], raw["recordings"], split),
                 raw.get("start_digest", ""),
+                raw.get("simulated_digest", ""),
             )
         except (KeyError, TypeError) as error:
             raise damaged(self.path / DATA, error) from error

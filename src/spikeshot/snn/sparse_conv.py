@@ -8,8 +8,8 @@ derivatives of one are the other two, so that three autograd functions close ove
     z = D(g, w)     a of z gives C(a, w) for g and G(a, g) for w
 
 C and G of spikes x, that is of a binary x of which at most `DENSEST` is ones, sum weight rows and
-gradient rows over lists of spikes (`sparse_kernels.py`). `_can_gain` and `pack` are the one place
-that chooses; its bits, empty for dense, go with x through all derivatives.
+gradient rows over lists of spikes (`sparse_kernels.py`). `pack` is the one place that chooses; its
+bits, empty for dense, go with x through all derivatives.
 """
 
 from dataclasses import dataclass
@@ -50,21 +50,8 @@ class Geometry:
         return -(-self.size // self.stride)
 
 
-def convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Return the convolution `[N, H', W', units]` of `x` `[N, H, W, C]` with `[units, C, k, k]`.
-
-    `x` may hold any numbers; it is fast for spikes. An x without gradient gains too, for what is
-    differentiated twice: autograd's own double backward always computes the input's side.
-    """
-    shape = Geometry(x.shape[1], x.shape[2], weight.shape[-1], stride, padding)
-    constant = torch.is_grad_enabled() and not x.requires_grad
-    if constant or _can_gain(x, weight, shape):
-        return _convolution(x, weight, None, shape)
-    return _last(F.conv2d(_images(x), weight, stride=stride, padding=padding))
-
-
-def _convolution(x: Tensor, weight: Tensor, bits: Tensor | None, shape: Geometry) -> Tensor:
-    out: Tensor = _Convolution.apply(x, weight, bits, shape)[0]  # type: ignore[no-untyped-call]
+def _convolution(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
+    out: Tensor = _Convolution.apply(x, weight, bits, shape)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -104,26 +91,22 @@ class _StandIn(Function):
 
 
 class _Convolution(Function):
-    """C; `bits` None packs x first. Returns y and the bits."""
+    """C, `[N, H', W', units]`."""
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bits: Tensor | None, shape: Geometry
-    ) -> tuple[Tensor, Tensor]:
-        bits = pack(x, weight, shape) if bits is None else bits.view(bits.shape)
+    def forward(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
         if bits.numel():
-            return _sparse_forward(bits, weight, shape), bits
+            return _sparse_forward(bits, weight, shape)
         y = F.conv2d(_images(x), weight, stride=shape.stride, padding=shape.padding)
-        return _last(y), bits
+        return _last(y)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, weight, _, ctx.shape = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(x, weight, output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, bits, ctx.shape = inputs
+        ctx.save_for_backward(x, weight, bits)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bits = ctx.saved_tensors
         for_x, for_weight, *_rest = ctx.needs_input_grad
         return (

@@ -22,7 +22,7 @@ from spikeshot.data.corpora.omniglot import list_drawings, load_omniglot
 from spikeshot.data.corpora.signs import list_photographs, load_signs
 from spikeshot.data.corpora.strokes import list_writing, load_omniglot_strokes
 from spikeshot.data.corpora.tonic_bridge import PREFIX, tonic_corpus
-from spikeshot.data.corpora.untimed import load_untimed
+from spikeshot.data.corpora.untimed import list_untimed, load_untimed
 from spikeshot.data.layouts.asl_dvs import list_asl_dvs
 from spikeshot.data.layouts.folder import list_folder
 from spikeshot.data.layouts.n_omniglot import CROP as N_OMNIGLOT_CROP
@@ -104,6 +104,7 @@ CORPORA = {
             load_untimed,
             facts.OMNIGLOT_UNTIMED,
             turns=True,
+            list_originals=list_untimed,
         ),
         Corpus(
             "signs",

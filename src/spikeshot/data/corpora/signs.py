@@ -97,7 +97,7 @@ def _stored(path: Path) -> Path | None:
 def _load_npz(path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...], tuple[str, ...]]:
     """Return images [n, H, W], the digit of each and its origin."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             images, labels = stored["images"], stored["labels"]
             names = stored["names"] if "names" in stored else np.arange(len(labels)).astype(str)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -29,10 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikeshot.data.corpora.corpus import Request
-from spikeshot.data.corpora.omniglot import read_drawings
+from spikeshot.data.corpora.omniglot import list_drawings, read_drawings
 from spikeshot.data.corpora.strokes import Writing, pack_writing
+from spikeshot.data.published import two_versions
 from spikeshot.data.recordings import Recordings
-from spikeshot.errors import DataError
+from spikeshot.data.samples import Original, Originals
+from spikeshot.errors import DataError, LayoutError
 
 FILE = "strokes_background_matched.npz"
 MAX_BYTES = 64 << 20  # of the file, and of each array in it; the real one has 1 MB and 3 MB
@@ -162,7 +164,7 @@ def read_writing(path: Path, seed: int) -> Writing:
     """Return the timed drawings at `path`: the folder of the `.npz` and the images' zip, or the
     `.npz` itself with the zip beside it. Raises `DataError` where either is missing.
     """
-    file = path if path.suffix == ".npz" else path / FILE
+    file = _file(path)
     untimed = read_untimed(file)
     drawings = read_drawings(file.parent)
     boxes = {}
@@ -178,6 +180,65 @@ def read_writing(path: Path, seed: int) -> Writing:
             f"{file.parent}; expected images_background.zip whole there. {_SOURCE}"
         )
     return time_strokes(untimed, boxes, seed)
+
+
+def list_untimed(path: Path) -> Originals:
+    """List the drawings at `path` one by one, for a check; else as `read_writing`.
+
+    A drawing is bad where its image is missing, bad or empty: it could not be placed. Raises
+    `LayoutError` where `path` has no such file, `DataError` for a damaged one and without images.
+    """
+    file = _file(path)
+    if not _holds_strokes(file):
+        raise LayoutError(f"{path}: holds no {FILE} (the strokes of drawings). {_SOURCE}")
+    untimed = read_untimed(file)
+    try:
+        images = list_drawings(file.parent)
+    except DataError as error:
+        raise DataError(f"{file}: without the images of its drawings. {error}") from error
+    by_origin: dict[str, list[Original]] = {}
+    for image in images.items:
+        by_origin.setdefault("/".join(image.key), []).append(image)
+
+    def item(i: int, origin: str) -> Original:
+        name, rows = (
+            f"{file}: drawing {i} ({origin})",
+            untimed.rows[slice(*untimed.offsets[i:][:2])],
+        )
+
+        def content() -> bytes:
+            _require_image(name, by_origin.get(origin, []), file.parent)
+            return rows.tobytes()
+
+        return Original(name, (origin,), content)
+
+    items = tuple(item(i, origin) for i, origin in enumerate(untimed.origins))
+    return Originals("drawing", items, images.problems)
+
+
+def _require_image(name: str, images: list[Original], place: Path) -> None:
+    """Raise `DataError` unless there is an image with ink, alike wherever it lies."""
+    if not images:
+        raise DataError(
+            f"{name}: its image is missing in {place}; expected images_background.zip whole there."
+        )
+    first = images[0].read()
+    for other in images[1:]:
+        if other.read() != first:
+            raise two_versions(other.name, images[0].name)
+
+
+def _file(path: Path) -> Path:
+    return path if path.suffix == ".npz" else path / FILE
+
+
+def _holds_strokes(file: Path) -> bool:
+    """Return whether `file` is meant to be this one: by its name, or by an array in it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return file.name == FILE or "stroke3.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return file.name == FILE and file.is_file()
 
 
 def load_untimed(request: Request) -> Recordings:

@@ -2,11 +2,13 @@
 
 What belongs to the outer loop is not a rule: first order, Reptile, the multi-step loss and the
 annealing of derivatives are settings of the meta-gradient (`meta_gradient.py`, `meta_train.py`) and
-go with any rule. ANIL and BOIL follow from the part that inner steps change: all is meta-learned.
+go with any rule: `maml++` is its rates alone. ANIL and BOIL follow from the part that inner steps
+change: all is meta-learned. `sign` takes no derivative through the signs, as published, and its
+rate is what a weight moves by.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spikeshot.errors import ConfigError, nearest_hint
 from spikeshot.learn.rules.apply import add
@@ -14,7 +16,8 @@ from spikeshot.learn.rules.credit import Truncated, backprop
 from spikeshot.learn.rules.credit_local import ErrorTriggered, LocalReadouts
 from spikeshot.learn.rules.part import above, body, last_layer
 from spikeshot.learn.rules.rule import Rule
-from spikeshot.learn.rules.transform import DescendAtRate, RateKind
+from spikeshot.learn.rules.transform import DescendAtRate, RateKind, chain
+from spikeshot.learn.rules.transform_precision import Sign
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,17 @@ RULES: dict[str, Callable[[DescendAtRate, CreditOptions], Rule]] = {
         ErrorTriggered(o.threshold, o.learn_threshold), sgd, add, part=last_layer
     ),
     "decolle": lambda sgd, o: Rule(LocalReadouts(o.readout_seed), sgd, add),
+    "sign": lambda sgd, o: Rule(backprop, chain(Sign("one", 0.0, "zero"), sgd), add),
+    "meta-sgd": lambda sgd, o: Rule(backprop, _with(sgd, "parameter"), add),
+    "maml++": lambda sgd, o: Rule(backprop, _with(sgd, "step"), add),
 }
+
+
+def _with(sgd: DescendAtRate, kind: RateKind) -> DescendAtRate:
+    """Return `sgd` with the rates that are a rule's own; raises `ConfigError` for other learned."""
+    if sgd.kind not in ("fixed", kind):
+        raise ConfigError(f"rates are {sgd.kind!r}; expected {kind!r}, which this rule learns.")
+    return replace(sgd, kind=kind)
 
 
 def get_rule(

@@ -6,7 +6,8 @@ Triantafillou et al., "Meta-Dataset" (ICLR 2020), Proto-MAML: prototypical netwo
     -g |f - c_k|^2 = 2 g c_k f - g |c_k|^2 - g |f|^2,    g = gain / number of features,
 
 which is a linear readout of f but for the last term, the same for all classes. Inner steps start
-from that readout, for any number of ways, and the meta-gradient runs through it.
+from that readout, for any number of ways, and the meta-gradient runs through it. With no inner step
+it is the prototypical network itself.
 """
 
 import math
@@ -32,12 +33,12 @@ class Prototypes:
     """The readout starts as the support's prototypes; the features are its presynaptic traces.
 
     `gain`: start value of the learned gain (learned as its logarithm), of the mean squared distance
-    per feature, so that it means the same for any width. The mean of all prototypes is taken off
-    each weight row: logits change by the same number for all classes, and the weights stay small.
-    The readout must be linear (`last` or `mean`).
+    per feature, so that it means the same for any width (`learn.prototype_gain`). The mean of all
+    prototypes is taken off each weight row: logits change by the same number for all classes, and
+    the weights stay small. The readout must be linear (`last` or `mean`).
     """
 
-    gain: float = 10.0
+    gain: float
 
     def learned(self, params: Params) -> Params:
         """Return the logarithm of the gain, `[]`."""

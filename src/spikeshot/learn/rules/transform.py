@@ -85,7 +85,7 @@ class DescendAtRate:
     def learned(self, params: Params) -> Params:
         """Return what is learned.
 
-        `log_rate` or `log_rate.<parameter>` [], `log_rates.<parameter>` [steps], or
+        `log_rate` or `log_rate.<parameter>` [], `log_rates.<parameter>` [steps, at least 1], or
         `rate_factor.<parameter>` of the parameter's shape.
         """
         some = next(iter(params.values()))
@@ -97,7 +97,7 @@ class DescendAtRate:
         if self.kind == "tensor":
             return {f"log_rate.{name}": start.clone() for name in params}
         if self.kind == "step":
-            return {f"log_rates.{name}": start.repeat(self.steps) for name in params}
+            return {f"log_rates.{name}": start.repeat(max(self.steps, 1)) for name in params}
         return {f"rate_factor.{name}": torch.ones_like(value) for name, value in params.items()}
 
     def init(self, params: Params) -> None:
