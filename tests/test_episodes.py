@@ -327,7 +327,11 @@ def test_related_classes_share_a_part_with_one_chosen_before():
 def test_plain_classes_are_related_within_a_folder_and_a_turn():
     names = ["Latin/a", "Greek/a", "Latin/b@90", "Greek/b", "Latin/c", "loose", "Latin/d@90"]
     plain = {name: (name,) for name in names}
-    assert related_classes(plain, names, 3) == ["Latin/a", "Latin/c", "Greek/a"]  # then none is left
+    assert related_classes(plain, names, 3) == [
+        "Latin/a",
+        "Latin/c",
+        "Greek/a",
+    ]  # then none is left
     assert related_classes(plain, ["Latin/d@90", *names], 2) == ["Latin/d@90", "Latin/b@90"]
     assert related_classes(plain, ["loose", "Greek/a"], 2) == ["loose", "Greek/a"]
     assert related_classes({c: (c,) for c in "abc"}, ["b", "a", "c"], 2) == ["b", "a"]  # no folders
