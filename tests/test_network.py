@@ -25,6 +25,7 @@ from spikeshot.snn.network import (
     forward,
     forward_recorded,
     parameter_shapes,
+    prepare,
 )
 from spikeshot.snn.neuron import Reset
 
@@ -58,6 +59,39 @@ def test_engine_equals_oracle_to_second_order(
     network = small_network(
         reset, pool_kind=kind, pool_where=where, readout=readout, delay=delay, burn_in=burn_in
     )
+    require_oracle(network)
+
+
+@pytest.mark.parametrize(("delay", "burn_in"), [(0, 0), (1, 0), (0, 3)])
+def test_an_integrator_in_front_equals_the_oracle_to_second_order(delay: int, burn_in: int) -> None:
+    require_oracle(replace(small_network(delay=delay, burn_in=burn_in), input_alpha=0.9))
+
+
+def test_steps_without_events_equal_the_oracle_and_frames_without_events() -> None:
+    network = replace(small_network(burn_in=2), input_alpha=0.9, hold=3)
+    require_oracle(network)
+    frames, params = random_frames(6), start(network)
+    longer = torch.cat([frames, torch.zeros(3, *frames.shape[1:]).double()])
+    found, expected = (
+        forward(network, params, frames),
+        forward(replace(network, hold=0), params, longer),
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not torch.equal(found, forward(replace(network, hold=0), params, frames))
+
+
+def test_an_integrator_in_front_without_decay_of_its_own_sees_the_sum_of_all_frames() -> None:
+    """With a near 1 the trace is (1 - a) times the sum: the order of the frames is forgotten."""
+    network = replace(small_network(), input_alpha=1 - 1e-9)
+    frames = random_frames(6)
+    trace = prepare(network, frames)[-1] / 1e-9
+    torch.testing.assert_close(
+        trace, 1.5 * frames.sum(0).movedim(1, -1), rtol=1e-6, atol=1e-6, check_stride=False
+    )
+
+
+def require_oracle(network: Network) -> None:
+    """Hold logits, inner gradient and meta-gradient against the oracle's."""
     frames = random_frames(5)
     found = through_two_inner_steps(network, frames)
     expected = through_two_inner_steps(replace(network, engine="oracle"), frames)

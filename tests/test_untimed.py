@@ -243,7 +243,7 @@ def test_nothing_of_an_alphabet_held_out_is_among_the_simulated(folder, cache):
     assert len(contents) == len(source.simulated) + len(source.training)
     assert (16 * DRAWERS, 16 * DRAWERS) in heard  # packing tells how far it is
     episode = space.episode(0)
-    assert episode.query.shape == (12, 6, 2, 32, 32)
+    assert episode.query.shape == (cfg.data.bins, 6, 2, 32, 32)
 
 
 def test_the_digest_is_of_upright_and_turned_recordings(folder, cache):

@@ -35,6 +35,8 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> AnyNetwo
         n.readout,
         n.burn_in,
         n.input_gain,
+        n.input_alpha,
+        n.hold,
         config.engine,
     )
     return leaky_twin(network) if n.kind == "leaky" else network

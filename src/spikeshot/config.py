@@ -182,7 +182,7 @@ class InitConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The network (`snn/network.py`); `burn_in` in time bins.
+    """The network (`snn/network.py`); `burn_in` and `hold` in bins, `input_alpha` per bin.
 
     `kind`: spiking, or a network to compare with, of the same layers (`study/baselines/`): the
     `leaky` twin without spikes, `relu` on time bins as channels, `frames`, the usual CNN on summed
@@ -201,6 +201,8 @@ class NetworkConfig(_Section):
     readout: Literal["last", "mean", "count"] = "last"
     burn_in: int = Field(0, ge=0)
     input_gain: float = Field(1.0, gt=0)
+    input_alpha: float | None = Field(None, ge=0, lt=1)
+    hold: int = Field(0, ge=0, le=10_000)
     neuron: NeuronConfig = NeuronConfig()
     init: InitConfig = InitConfig()
 

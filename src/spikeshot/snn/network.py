@@ -42,7 +42,10 @@ class Network:
     `input_shape` (2, H, W); `readout`: logits are the readout membrane at the `last` step, its
     `mean` over the steps, or the spike `count` of spiking readout units. `burn_in`: first steps of
     every input that run without gradient, with the parameters given. `input_gain` multiplies the
-    event counts. `engine`: `auto` runs layer by layer, `oracle` step by step (`oracle.py`).
+    event counts. `input_alpha`: the first layer's input trace is P_t = a P_{t-1} + (1 - a) S_in,t
+    with this decay a, whatever the neurons' own: an integrator in front of the network, for what is
+    written little by little; None: as every other layer's. `hold`: so many steps without events
+    follow the last frame. `engine`: `auto` runs layer by layer, `oracle` step by step.
     """
 
     input_shape: tuple[int, int, int]
@@ -51,6 +54,8 @@ class Network:
     readout: Readout = "last"
     burn_in: int = 0
     input_gain: float = 1.0
+    input_alpha: float | None = None
+    hold: int = 0
     engine: Engine = "auto"
 
     def soft_twin(self) -> "Network":
@@ -112,12 +117,16 @@ def layer_shapes(
 def prepare(network: Network, frames: Tensor) -> Tensor:
     """Return what `forward_prepared` takes for frames `[T, B, C, H, W]`: made once per task.
 
-    It is the first layer's input trace P `[T, B, H, W, C]`, the same for all parameters; the oracle
-    takes the frames themselves.
+    It is the first layer's input trace P `[T + hold, B, H, W, C]`, the same for all parameters; the
+    oracle takes the frames themselves, and those without events that follow.
     """
+    if network.hold:
+        frames = torch.cat([frames, frames.new_zeros(network.hold, *frames.shape[1:])])
     if network.engine == "oracle":
         return frames
     neuron = network.style.neuron
+    if network.input_alpha is not None:
+        neuron = replace(neuron, alpha=network.input_alpha, beta=0.0, delay=0)
     x = to_input(network, frames)  # a copy, which becomes the trace step by step
     q, p = torch.zeros_like(x[0]), torch.zeros_like(x[0])
     for row in x:

@@ -37,7 +37,15 @@ class _StepSpike(torch.autograd.Function):
 class _Population:
     """State and step of one layer's neurons: input traces Q and P, reset term R."""
 
-    def __init__(self, layer: Layer, style: LayerStyle, weight: Tensor, bias: Tensor) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        style: LayerStyle,
+        weight: Tensor,
+        bias: Tensor,
+        input_alpha: float | None = None,
+    ) -> None:
+        self.input_alpha = input_alpha
         self.layer, self.style, self.neuron = layer, style, style.neuron
         self.weight, self.bias = weight, bias
         self.q: Tensor | None = None
@@ -50,6 +58,9 @@ class _Population:
         n = self.neuron
         before = torch.zeros_like(x) if self.q is None else self.q
         p = torch.zeros_like(x) if self.p is None else self.p
+        if self.input_alpha is not None:
+            self.p = self.input_alpha * p + (1 - self.input_alpha) * x
+            return self.p
         self.q = n.beta * before + (1 - n.beta) * x
         self.p = n.alpha * p + (1 - n.alpha) * (before if n.delay else self.q)
         return self.p
@@ -105,7 +116,10 @@ def record_stepwise(network: Network, params: Params, frames: Tensor) -> Activit
     """Return logits and activity for frames `[T, B, C, H, W]`, one time step after another."""
     style, count = network.style, network.readout == "count"
     populations = [
-        _Population(layer, style, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+        _Population(
+            *(layer, style, params[f"layer{i}.weight"], params[f"layer{i}.bias"]),
+            input_alpha=None if i else network.input_alpha,
+        )
         for i, layer in enumerate(network.layers)
     ]
     weight, bias = params["readout.weight"], params["readout.bias"]

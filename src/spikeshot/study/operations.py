@@ -81,7 +81,8 @@ def synaptic_operations(
     for layer, shape, active in zip(*_layers(network, ways), sent, strict=True):
         by_pixel = active.double().sum(0).reshape(-1, *shape).mean(0).sum(-1)  # (H, W)
         found.append(float((by_pixel * fan_out(layer, shape)).sum()))
-    return SynapticOperations(tuple(found), multiply_accumulates(network, ways, len(frames)))
+    steps = len(frames) + network.hold
+    return SynapticOperations(tuple(found), multiply_accumulates(network, ways, steps))
 
 
 def memory(network: AnyNetwork, ways: int) -> Memory:
