@@ -41,13 +41,21 @@ ALLOWED = {
         *("version", "errors", "config", "data", "learn", "study"),
         *("listener", "run_folder", "assemble", "starting"),
     },
+    "opening": {
+        *("errors", "config", "data", "learn", "study"),
+        *("assemble", "assemble_network", "overriding", "stored", "training"),
+    },
     "jobs": {
         *("version", "errors", "config", "data", "learn", "study"),
         *("listener", "run_folder", "stored", "assemble", "assemble_network", "training"),
-        *("starting", "overriding", "agreement"),
+        *("starting", "opening", "overriding", "agreement"),
     },
+    "provenance": {"version", "study"},
     "describing": {"run_folder", "stored"},
-    "sweeps": {"version", "errors", "config", "study", "run_folder", "overriding", "jobs"},
+    "sweeps": {
+        *("version", "errors", "config", "study"),
+        *("run_folder", "overriding", "provenance", "jobs"),
+    },
     "stopping": set(),
     "progress": {"config", "learn", "study"},
     "torchrun": {"errors", "learn"},

@@ -6,7 +6,6 @@ OUT/results.json, table.csv, table.md, figure-AXIS.svg
 
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import spikeshot
 from spikeshot.config import Config, load_config
 from spikeshot.errors import ConfigError, Interrupted, RunError, SpikeshotError
 from spikeshot.overriding import overridden
+from spikeshot.provenance import commit, machine
 from spikeshot.run_folder import BEST, CONFIG, RunFolder, digest_of, json_ready, read_learner
 from spikeshot.study.figures import draw_rows
 from spikeshot.study.grid import Grid
@@ -132,6 +132,7 @@ def _record(
         "commands": commands(point, place),
         "version": spikeshot.__version__,
         "commit": commit(),
+        "machine": machine(),
     }
 
 
@@ -151,24 +152,6 @@ def commands(point: Point, place: Place) -> list[str]:
     line += ["--writes"] if m.writes else []
     made.append(line + [word for text in m.overrides for word in ("--set", text)])
     return [shlex.join(words) for words in made]
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree that runs, with + where it was changed; None if none."""
-    package = Path(spikeshot.__file__).parent
-
-    def git(*words: str) -> str:
-        ended = subprocess.run(
-            ["git", "-C", str(package), *words], capture_output=True, text=True, check=True
-        )
-        return ended.stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) / "src" / "spikeshot" != package.resolve():
-            return None
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "-s", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 class _Ears:
@@ -236,8 +219,7 @@ def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
     return done
 
 
-def sweep(
-    grid: Grid,
+def do_points(
     points: Sequence[Point],
     place: Place,
     *,
@@ -247,8 +229,8 @@ def sweep(
     on_status: Callable[[Status], None] = lambda status: None,
     on_end: Callable[[Point, str, Mapping[str, Any]], None] = lambda point, problem, result: None,
     stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Do the points (of which only `todo`), then write tables and figures; return the results.
+) -> dict[str, str]:
+    """Do the points (of which only `todo`); return those that failed, and why.
 
     With `resume`, finished points are kept and interrupted trainings continued. Raises a
     `SpikeshotError` for what is wrong before the first point begins, `Interrupted` when stopped.
@@ -259,7 +241,6 @@ def sweep(
             f"{place.out} holds points already. Continue it with --resume, or choose another --out."
         )
     done = read_done(points, place)
-    todo = points if todo is None else todo
     finished = {name: float(d.record.get("seconds", 0.0)) for name, d in done.items()}
 
     def ended(point: Point, problem: str) -> None:
@@ -267,8 +248,8 @@ def sweep(
         on_end(point, problem, result)
 
     try:
-        failed = run_points(
-            todo,
+        return run_points(
+            points if todo is None else todo,
             partial(do_point, place=place),
             processes=processes,
             finished=finished,
@@ -278,7 +259,11 @@ def sweep(
         )
     except Interrupted as error:
         raise Interrupted(f"{place.out}: {error}") from None
-    return write_results(grid, points, place, failed)
+
+
+def sweep(grid: Grid, points: Sequence[Point], place: Place, **doing: Any) -> dict[str, Any]:
+    """Do the points as `do_points` does, then write tables and figures; return the results."""
+    return write_results(grid, points, place, do_points(points, place, **doing))
 
 
 def write_results(

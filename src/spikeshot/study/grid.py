@@ -3,13 +3,14 @@
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spikeshot.errors import ConfigError, nearest_hint
+from spikeshot.errors import ConfigError
 from spikeshot.study.plan import Measure, Point, in_order
+from spikeshot.study.yaml_file import require_known
 
 BASE, FRESH = "base", "fresh"
 MEASURE_KEYS = ("split", "episodes", "ways", "shots", "queries", "steps", "writes")
@@ -180,13 +181,3 @@ def _for_evaluation(keys: Mapping[str, Any]) -> Keys:
 def _texts(keys: Mapping[str, Any]) -> tuple[str, ...]:
     """Return `key=value` texts; JSON is YAML."""
     return tuple(f"{key}={json.dumps(value)}" for key, value in keys.items())
-
-
-def require_known(name: Any, known: Iterable[str], what: str) -> None:
-    """Raise `ConfigError`, with the nearest known name, where `name` is not known."""
-    names = [str(k) for k in known]
-    if str(name) not in names:
-        raise ConfigError(
-            f"{what} {str(name)!r} is unknown{nearest_hint(str(name), names)}; expected one of "
-            f"{', '.join(names)}."
-        )
