@@ -171,7 +171,7 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
     result |= {
         "best_validation_accuracy": training.progress.best_accuracy,
         "best_iteration": training.progress.best_iteration,
-        "iterations": config.train.iterations,
+        "iterations": training.progress.state.iteration,
         "training_minutes": round(seconds / 60, 2),
         "threads": torch.get_num_threads(),
         "processes": training.team.world,
