@@ -54,13 +54,17 @@ ALLOWED = {
     "describing": {"run_folder", "stored"},
     "sweeps": {
         *("version", "errors", "config", "study"),
-        *("run_folder", "overriding", "provenance", "jobs"),
+        *("run_folder", "overriding", "inspecting", "provenance", "jobs"),
     },
+    "inspecting": {
+        *("errors", "data", "learn", "snn", "study", "assemble", "opening", "stored"),
+    },
+    "studies": {"version", "errors", "config", "study", "provenance", "sweeps"},
     "stopping": set(),
     "progress": {"config", "learn", "study"},
     "torchrun": {"errors", "learn"},
     "cli_data": {"errors", "data"},
-    "cli_study": {"errors", "config", "study", "sweeps", "stopping"},
+    "cli_study": {"errors", "config", "study", "studies", "sweeps", "stopping"},
     "cli": {
         *("version", "errors", "config", "stored", "describing", "jobs", "progress", "torchrun"),
         *("cli_data", "cli_study", "stopping"),

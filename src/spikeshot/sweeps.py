@@ -1,6 +1,7 @@
 """`spikeshot sweep`: a plan's points are trained and evaluated, each into a folder of its own.
 
-OUT/points/ARM/AXIS=VALUE/s0/   run/ (where trained), scores.csv, point.json (when finished)
+OUT/points/ARM/AXIS=VALUE/s0/   run/ (where trained), scores.csv, point.json (when finished);
+                                inside.json (of a study)
 OUT/results.json, table.csv, table.md, figure-AXIS.svg
 """
 
@@ -16,9 +17,11 @@ from typing import Any
 import spikeshot
 from spikeshot.config import Config, load_config
 from spikeshot.errors import ConfigError, Interrupted, RunError, SpikeshotError
+from spikeshot.inspecting import inspect_run
 from spikeshot.overriding import overridden
 from spikeshot.provenance import commit, machine
 from spikeshot.run_folder import BEST, CONFIG, RunFolder, digest_of, json_ready, read_learner
+from spikeshot.study.curve import curve_points
 from spikeshot.study.figures import draw_rows
 from spikeshot.study.grid import Grid
 from spikeshot.study.plan import Point
@@ -26,7 +29,7 @@ from spikeshot.study.runner import Status, run_points
 from spikeshot.study.scores import read_scores, write_whole
 from spikeshot.study.table import Done, flat_rows, rows_of, to_csv, to_markdown
 
-POINT, SCORES = "point.json", "scores.csv"
+POINT, SCORES, INSIDE = "point.json", "scores.csv", "inside.json"
 TRAINING_SHARE = 0.9  # of a trained point's time, about; the rest is its evaluation
 TELL_S = 0.5
 
@@ -109,6 +112,10 @@ def do_point(
         listener=_Ears(tell, share, 1.0, measure.episodes),
         stop=stop,
     )
+    if point.inside:
+        split, episodes = measure.split, point.inside
+        found = inspect_run(run, split=split, episodes=episodes, data=place.data, stop=stop)
+        write_whole(folder / INSIDE, json.dumps(found))
     write_whole(
         folder / POINT,
         json.dumps(_record(point, place, result, time.monotonic() - begun), indent=1),
@@ -119,7 +126,8 @@ def _record(
     point: Point, place: Place, result: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     run = RunFolder.open(place.run(point))
-    trained = sum(m.get("seconds") or 0.0 for m in run.metrics()) if point.train else 0.0
+    metrics = list(run.metrics()) if point.train else []
+    trained = sum(m.get("seconds") or 0.0 for m in metrics)
     return {
         "name": point.name,
         "recipe": point.recipe(),
@@ -128,6 +136,8 @@ def _record(
         "learner_digest": digest_of(read_learner(run.path / BEST)[0]),
         "start_digest": run.data().start_digest,
         "training_minutes": round(trained / 60, 3),
+        "iterations": sum(m["kind"] == "train" for m in metrics),
+        "curve": curve_points(metrics),
         "seconds": round(seconds, 2),
         "commands": commands(point, place),
         "version": spikeshot.__version__,
@@ -280,7 +290,8 @@ def write_results(
         "commit": commit(),
         "data_digest": sorted({str(d.result["data_digest"]) for d in done}),
         "points": {
-            d.point.name: {k: v for k, v in d.record.items() if k != "config"} for d in done
+            d.point.name: {k: v for k, v in d.record.items() if k not in ("config", "curve")}
+            for d in done
         },
         "failed": dict(failed),
         "unfinished": sorted({p.name for p in points} - {d.point.name for d in done}),
