@@ -1,4 +1,4 @@
-"""`spikeshot sweep` and `spikeshot study`: trainings and evaluations over processes, with tables."""
+"""`spikeshot sweep` and `spikeshot study`: trainings and evaluations over processes."""
 
 import sys
 import time

@@ -53,7 +53,8 @@ def chart(
         )
 
     parts = [_axis_y(at(low_x, y)[1], y) for y in steps]
-    marks = list(enumerate(names)) or [(x, f"{x:g}") for x in _ticks(low_x, high_x)]
+    ticks = [x for x in _ticks(low_x, high_x) if low_x <= x <= high_x]
+    marks = [(float(i), name) for i, name in enumerate(names)] or [(x, f"{x:g}") for x in ticks]
     parts += [
         _text(at(x, low_y)[0], HEIGHT - BOTTOM + 16, str(name), "middle") for x, name in marks
     ]
