@@ -52,7 +52,7 @@ def file(tmp_path_factory, tiny_yaml):
         "tasks": [{"shots": 2}],
         "inside": EPISODES,
     }
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return path
 
 
@@ -283,7 +283,7 @@ def test_a_failing_arm_is_named_and_the_others_are_kept(cli, file, fake_zip, tmp
     raw |= {"steps": [], "tasks": [], "arms": {"spiking": {}, "wild": {}}}
     raw["arms"]["wild"] = {"set": {"train.meta_lr": 1e38, "train.warmup": 0}}
     own = tmp_path / "wild.yaml"
-    own.write_text(yaml.safe_dump(raw))
+    own.write_text(yaml.safe_dump(raw, sort_keys=False))
     out = tmp_path / "out"
     ended = cli("study", own, "--data", fake_zip, "--out", out, "--processes", 1)
     assert ended.code == 1
