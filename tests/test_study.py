@@ -21,7 +21,7 @@ from spikeshot.study.curve import curve_points
 from spikeshot.study.rasters import NEURONS, raster
 from spikeshot.study.scores import read_scores
 from spikeshot.study.study_file import Budget, adjusted_study, load_study, read_budget, study_names
-from spikeshot.study.svg import Series, chart
+from spikeshot.study.svg import Series, chart, forest
 from spikeshot.sweeps import Place
 
 KEYS = list(Config.model_fields)
@@ -110,7 +110,7 @@ def test_a_study_keeps_all_it_did(done):
     names = ["spiking", "frames", "features", "none"]
     assert list(results["arms"]) == names
     assert results["unfinished"] == []
-    assert [results["arms"][name]["tasks"] for name in names] == [[4], [4], [1], []]
+    assert [results["arms"][name]["tasks"] for name in names] == [[4], [4], [], []]
     places = [(r["arm"], r.get("steps"), r.get("task")) for r in results["rows"]]
     assert set(places) == {
         *((name, "", "") for name in names),
@@ -120,6 +120,7 @@ def test_a_study_keeps_all_it_did(done):
     assert len(results["data"][0]["data_digest"]) == 32
     assert results["machine"][0].partition(" cores, ")[0].isdecimal()
     assert list(results["curves"]) == ["spiking", "frames"]
+    assert results["task"] == "3-way 1-shot"
     assert (out / "table.csv").read_text().count("\n") == 1 + len(places)
     assert (out / "table.md").read_text().count("\n") == 2 + len(places)
 
@@ -219,6 +220,7 @@ def test_numbers_in_the_report_are_those_of_the_results(done, page):
     assert [cells[2] for cells in tables["tasks"][1:4]] == [
         written(two[arm], "accuracy") for arm in ("spiking", "frames", "features")
     ]
+    assert tables["tasks"][0][1] == "3-way 1-shot"
     assert tables["tasks"][4][2] == "–"  # what does not adapt has one number
     rates = results["inside"]["spiking"]["rates"]
     for when, cells in zip(("before", "after"), tables["rates"][1:3], strict=True):
@@ -481,3 +483,13 @@ def test_a_chart_puts_points_where_they_belong():
     assert '<polyline points="46.0,278.0 628.0,12.0" class="line"/>' in svg
     assert "<title>a &lt; b</title>" in svg
     assert chart([], "steps", "accuracy") == ""
+
+
+def test_a_forest_puts_intervals_where_they_belong():
+    """A scale from 40 to 80 %, x 250..620: 50 ± 10 is 250..435 with its middle at 342.5."""
+    lines = [Series(0, "<a>", [(50, 0, 10)]), Series(1, "b" * 60, [(75, 0, 5)])]
+    svg = forest(lines, "accuracy")
+    assert '<path d="M250.0 25.0H435.0" class="bar"/><circle cx="342.5" cy="25.0" r="4"/>' in svg
+    assert "&lt;a&gt;" in svg
+    assert f">{'b' * 37}…</text>" in svg
+    assert forest([], "accuracy") == ""

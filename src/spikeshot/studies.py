@@ -78,6 +78,7 @@ def write_study(
         "written_by": commit(),
         "machine": sorted({str(d.record.get("machine")) for d in done}),
         "data": _data(done),
+        "task": _task(done),
         "minutes": round(sum(float(d.record.get("seconds") or 0.0) for d in done) / 60, 2),
         "again": shlex.join(again),
         "config": _config(study, done),
@@ -115,6 +116,12 @@ def _data(done: Sequence[Done]) -> list[dict[str, Any]]:
     return [dict(zip(keys, values, strict=True)) for values in found]
 
 
+def _task(done: Sequence[Done]) -> str:
+    """Return the size of the tasks that all arms are compared on, "" where none is finished."""
+    main = [d.result for d in done if not d.point.values]
+    return f"{main[0]['ways']}-way {main[0]['shots']}-shot" if main else ""
+
+
 def _config(study: Study, done: Sequence[Done]) -> str:
     """Return the complete configuration of the reference's first training, as YAML; "" for none."""
     arm = study.arms[study.reference]
@@ -127,8 +134,9 @@ def _arm(study: Study, name: str, done: Sequence[Done]) -> dict[str, Any]:
     """Return what an arm is, what it was trained for, and the commands of its first seed."""
     arm = study.arms[name]
     mine = [d for d in done if combination(d.point) == name]
-    batch = [d.record["config"]["train"]["meta_batch"] for d in mine if arm.train]
-    counted = [d.record.get("iterations") or 0 for d in mine if arm.train]
+    learns = arm.train and arm.method != "centroid"
+    batch = [d.record["config"]["train"]["meta_batch"] for d in mine if learns]
+    counted = [d.record.get("iterations") or 0 for d in mine if learns]
     return {
         "label": arm.label,
         "learner": arm.learner,

@@ -6,7 +6,7 @@ from typing import Any
 
 from spikeshot.study import cost
 from spikeshot.study.study_points import STEPS, TASK
-from spikeshot.study.svg import Series, chart, matrix, raster_panel
+from spikeshot.study.svg import Series, chart, forest, matrix, raster_panel
 from spikeshot.study.table import MINUS, PLUS_MINUS
 
 TEMPLATE = "report.html.j2"
@@ -35,7 +35,9 @@ def render(results: Results) -> str:
         "accuracy": _accuracy(results, main),
         "curves": _curves(results),
         "steps": _against_steps(results),
+        "stepping": list(dict.fromkeys(r["arm"] for r in results["rows"] if r.get(STEPS))),
         "shots": _against_tasks(results),
+        "adapting": list(dict.fromkeys(r["arm"] for r in results["rows"] if r.get(TASK))),
         "matrix": _matrix(reference),
         "rasters": _rasters(inside),
         "energy": {"mac": cost.MAC_PJ, "add": cost.ADD_PJ, "multiply": cost.MULTIPLY_PJ},
@@ -79,12 +81,9 @@ def _point(x: float, row: FlatRow) -> tuple[float, float, float]:
 
 
 def _accuracy(results: Results, main: Sequence[FlatRow]) -> str:
-    names = [row["arm"] for row in main]
-    lines = [
-        Series(_number(results, row["arm"]), results["arms"][row["arm"]]["label"], [_point(i, row)])
-        for i, row in enumerate(main)
-    ]
-    return chart([*lines], "arm", "accuracy, %", names=names, joined=False, spread=False)
+    found = [(row["accuracy"], 0.0, row["accuracy_ci_episodes"]) for row in main]
+    lines = [_series(results, row["arm"], [p]) for row, p in zip(main, found, strict=True)]
+    return forest(lines, "accuracy after adaptation, %")
 
 
 def _curves(results: Results) -> str:
@@ -125,14 +124,15 @@ def _task_table(results: Results, main: Sequence[FlatRow]) -> dict[str, Any]:
 
 
 def _against_tasks(results: Results) -> str:
+    """Return accuracies at each size of task, of what adapts; the one trained for comes first."""
     places = _places(results)
+    rows = [r for r in results["rows"] if not r.get(STEPS)]
     lines = []
-    for arm in results["arms"]:
-        mine = [r for r in results["rows"] if r["arm"] == arm and r.get(TASK)]
-        if mine:
-            points = [_point(places.index(r[TASK]), r) for r in mine]
-            lines.append(_series(results, arm, points))
-    return chart(lines, "task", "accuracy, %", names=places, joined=False)
+    for arm in dict.fromkeys(r["arm"] for r in rows if r.get(TASK)):
+        mine = [(places.index(r[TASK]) + 1 if r[TASK] else 0, r) for r in rows if r["arm"] == arm]
+        lines.append(_series(results, arm, [_point(x, r) for x, r in mine]))
+    names = [results["task"], *places]
+    return chart(lines, "task", "accuracy, %", names=names, joined=False)
 
 
 def _matrix(reference: Mapping[str, Any] | None) -> str:

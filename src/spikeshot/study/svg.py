@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 COLOURS = 10  # that the style sheet has
+NAME_LETTERS = 38  # of a name beside a line
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 42
 
@@ -30,11 +31,10 @@ def chart(
     *,
     names: Sequence[str] = (),
     joined: bool = True,
-    spread: bool = True,
 ) -> str:
     """Return a chart of `series`, nothing where there is no point.
 
-    `names`: what stands at x = 0, 1, ... in place of numbers; `spread`: side by side there.
+    `names`: what stands at x = 0, 1, ... in place of numbers.
     """
     xs = [x for s in series for x, _, _ in s.points]
     ys = [y + k * half for s in series for _, y, half in s.points for k in (-1, 1)]
@@ -60,7 +60,7 @@ def chart(
     ]
     parts.append(_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 8, x_label, "middle"))
     for place, s in enumerate(series):
-        shift = 6.0 * (place - (len(series) - 1) / 2) if names and spread else 0.0
+        shift = 6.0 * (place - (len(series) - 1) / 2) if names else 0.0
         placed = [(at(x, y), at(x, y - half)[1], at(x, y + half)[1]) for x, y, half in s.points]
         parts.append(_line(s, [(x + shift, y, low, high) for (x, y), low, high in placed], joined))
     return _svg(WIDTH, HEIGHT, f"{y_label} against {x_label}", parts)
@@ -93,6 +93,35 @@ def _ticks(low: float, high: float, wanted: int = 6) -> list[float]:
     return [round(step * i, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
+def forest(series: Sequence[Series], label: str) -> str:
+    """Return a line for each of `series`, at its name, with the interval of its one point's x."""
+    points = [(s, s.points[0][0], s.points[0][2]) for s in series]
+    if not points:
+        return ""
+    low = max(min(x - half for _, x, half in points), 0.0)
+    steps = _ticks(low, min(max(x + half for _, x, half in points), 100.0))
+    name, line = 250, 26
+    bottom = TOP + line * len(points)
+
+    def at(x: float) -> float:
+        share = (x - steps[0]) / (steps[-1] - steps[0])
+        return name + (WIDTH - RIGHT - 8 - name) * min(max(share, 0.0), 1.0)
+
+    parts = [f'<path d="M{at(x):.1f} {TOP}V{bottom}" class="grid"/>' for x in steps]
+    parts += [_text(at(x), bottom + 16, f"{x:g}", "middle") for x in steps]
+    parts.append(_text((name + WIDTH - RIGHT) / 2, bottom + 34, label, "middle"))
+    for i, (s, x, half) in enumerate(points):
+        y = TOP + line * (i + 0.5)
+        words = s.label if len(s.label) <= NAME_LETTERS else s.label[: NAME_LETTERS - 1] + "…"
+        parts.append(_text(name - 10, y + 4, words, "end"))
+        parts.append(
+            f'<g class="c{s.number % COLOURS}"><title>{escape(s.label)}</title>'
+            f'<path d="M{at(x - half):.1f} {y:.1f}H{at(x + half):.1f}" class="bar"/>'
+            f'<circle cx="{at(x):.1f}" cy="{y:.1f}" r="4"/></g>'
+        )
+    return _svg(WIDTH, bottom + 42, label, parts)
+
+
 def raster_panel(layer: Mapping[str, Any], which: str, title: str) -> str:
     """Return the spikes of one layer, `before` or `after` adaptation: a dot for each."""
     columns, rows = int(layer["steps"]), max(int(layer["shown"]), 1)
@@ -114,11 +143,8 @@ def matrix(classes: Sequence[str], values: Sequence[Sequence[float | None]]) -> 
     for i, name in enumerate(classes):
         middle = margin + cell * (i + 0.5)
         parts.append(_text(margin - 4, middle + 4, name, "end"))
-        parts.append(
-            f'<text x="{margin - 4}" y="{middle + 4:.1f}" text-anchor="end" '
-            f'transform="rotate(90 {middle:.1f} {middle:.1f}) translate({middle - margin:.1f} 0)">'
-            f"{escape(name)}</text>"
-        )
+        turned = f"translate({middle + 4:.1f} {margin - 4}) rotate(-90)"
+        parts.append(f'<text transform="{turned}">{escape(name)}</text>')
         for j, share in enumerate(values[i]):
             if share is None:
                 continue
