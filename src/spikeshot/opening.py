@@ -37,7 +37,6 @@ class Opened:
     stored: StoredLearner
     config: Config
     corpus: str
-    recordings: Recordings
     space: TaskSpace
     network: AnyNetwork
     learner: Learner
@@ -106,6 +105,4 @@ def opened_on(
     init, learned = weights_and_rates(stored, learner)
     steps = steps if steps is not None else config.learn.steps_after_training
     fitting = resize_readout(init, task.ways)
-    return Opened(
-        *(stored, config, corpus, recordings, space, network, learner, fitting, learned, steps)
-    )
+    return Opened(*(stored, config, corpus, space, network, learner, fitting, learned, steps))

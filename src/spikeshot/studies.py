@@ -72,6 +72,7 @@ def write_study(
         "about": study.about,
         "reference": study.reference,
         "budget": str(study.budget) if study.budget else f"the iterations of {study.base}",
+        "timed": bool(study.budget and study.budget.minutes),
         "seeds": list(study.seeds),
         "version": spikeshot.__version__,
         "commit": sorted({str(d.record.get("commit")) for d in done}),

@@ -88,7 +88,7 @@ def _accuracy(results: Results, main: Sequence[FlatRow]) -> str:
 
 def _curves(results: Results) -> str:
     """Return validation accuracy over training tasks, or minutes where they are the budget."""
-    timed = "minutes" in results["budget"]
+    timed = results["timed"]
     lines = []
     for arm, curve in results["curves"].items():
         batch = curve["meta_batch"]

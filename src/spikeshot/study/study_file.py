@@ -58,7 +58,7 @@ class Budget:
     minutes: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.minutes:g} minutes" if self.minutes else f"{self.tasks} tasks"
+        return f"{self.minutes:.4g} minutes" if self.minutes else f"{self.tasks} tasks"
 
 
 @dataclass(frozen=True)
