@@ -158,6 +158,9 @@ def test_what_is_seen_inside_is_of_the_same_episodes(done):
         assert seen["memory"]["weights"] > 0
     assert "rates" not in results["inside"]["frames"]
     spiking = results["inside"]["spiking"]
+    kept = {arm: {"rasters"} & set(seen) for arm, seen in results["inside"].items()}
+    assert kept == {"spiking": {"rasters"}, "frames": set(), "features": set()}
+    assert {len(row) for row in spiking["rasters"][0]["after"]} == {4}  # time bins
     assert [len(spiking["rates"][when]["layers"]) for when in ("before", "after")] == [2, 2]
     assert spiking["operations"]["inference"]["macs"] == 0
     assert spiking["rates"]["before"] != spiking["rates"]["after"]
@@ -459,7 +462,7 @@ def test_a_raster_shows_neurons_that_change():
     after = torch.tensor([[0, 1, 1], [0, 1, 0]], dtype=torch.float32)[:, None]
     assert raster(before, after) == {
         **{"neurons": 3, "shown": 1, "steps": 2},
-        **{"before": [[1, 0]], "after": [[0, 0]]},
+        **{"before": ["01"], "after": ["10"]},
     }
     many = torch.zeros(2, 1, 4, 5, 10)
     many[0] = 1

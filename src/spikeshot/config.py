@@ -287,7 +287,8 @@ class Config(_Section):
         if self.learn.method == "centroid" and (self.train.iterations > 1 or self.train.minutes):
             raise ValueError(
                 f"train.iterations is {self.train.iterations} and train.minutes "
-                f"{self.train.minutes}, but learn.method=centroid trains nothing; expected 1 and 0"
+                f"{self.train.minutes}, but learn.method=centroid trains nothing; expected "
+                "train.iterations=1 and train.minutes=0"
             )
         return self
 

@@ -195,7 +195,7 @@ def print_run(described: dict[str, Any]) -> None:
     if not described["card"]:
         table.add_row("data", escape(data.path or "simulated"))
     table.add_row("data digest", data.digest)
-    table.add_row("iterations", f"{described['iterations_done']} of {_budget(config)}")
+    table.add_row("iterations", f"{described['iterations_done']} {_budget(config)}")
     if best:
         accuracy, ci = 100 * best["accuracy"], 100 * best["ci95"]
         table.add_row(
@@ -215,4 +215,4 @@ def print_run(described: dict[str, Any]) -> None:
 
 def _budget(config: Config) -> str:
     t = config.train
-    return f"{t.minutes:g} minutes" if t.minutes else str(t.iterations)
+    return f"in {t.minutes:g} minutes" if t.minutes else f"of {t.iterations}"

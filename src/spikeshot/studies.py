@@ -150,7 +150,10 @@ def _arm(study: Study, name: str, done: Sequence[Done]) -> dict[str, Any]:
 
 
 def _inside(study: Study, done: Sequence[Done], place: Place) -> dict[str, Any]:
-    """Return what was seen inside the learner of each arm's first seed."""
+    """Return what was seen inside the learner of each arm's first seed.
+
+    Rasters and the matrix of confusion are the reference's alone.
+    """
     found: dict[str, Any] = {}
     for each in done:
         file = each.point.folder(place.out) / INSIDE
@@ -161,6 +164,10 @@ def _inside(study: Study, done: Sequence[Done], place: Place) -> dict[str, Any]:
                 raise RunError(
                     f"{file} is damaged ({error}). Delete {POINT} beside it, then --resume."
                 ) from error
+    for name, seen in found.items():
+        if name != study.reference:  # the report draws these of one arm
+            seen["confusion"].pop("matrix", None)
+            seen.pop("rasters", None)
     return {name: found[name] for name in study.arms if name in found}
 
 
@@ -170,5 +177,6 @@ def _curves(study: Study, done: Sequence[Done]) -> dict[str, Any]:
     for each in done:
         if each.point.train and each.record["iterations"] > 1:
             batch = each.record["config"]["train"]["meta_batch"]
-            found.setdefault(each.point.arm, {"meta_batch": batch} | each.record["curve"])
+            validation = each.record["curve"]["validation"]
+            found.setdefault(each.point.arm, {"meta_batch": batch, "validation": validation})
     return {name: found[name] for name in study.arms if name in found}

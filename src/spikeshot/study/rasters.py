@@ -1,4 +1,4 @@
-"""Spikes of one sample as lists of places, few enough to draw."""
+"""Spikes of one sample as a few rows of 0 and 1, to be drawn."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ def raster(before: Tensor, after: Tensor) -> dict[str, Any]:
     """Return the spikes `[T, 1, ...]` of one layer before and after adaptation, to be drawn.
 
     Of many neurons, those are shown that fire at some but not all steps, or the most of the others,
-    evenly spread: what all neurons do is told by the firing rates. Spikes are `[step, neuron]`.
+    evenly spread: what all neurons do is told by the firing rates. A row is a neuron's spikes, one
+    digit for each step.
     """
     one, two = (s.detach()[:, 0].flatten(1) > 0 for s in (before, after))
     both = torch.cat([one, two]).double().mean(0)
@@ -25,6 +26,10 @@ def raster(before: Tensor, after: Tensor) -> dict[str, Any]:
         "neurons": one.shape[1],
         "shown": len(chosen),
         "steps": len(one),
-        "before": one[:, chosen].nonzero().tolist(),
-        "after": two[:, chosen].nonzero().tolist(),
+        "before": _rows(one[:, chosen]),
+        "after": _rows(two[:, chosen]),
     }
+
+
+def _rows(spikes: Tensor) -> list[str]:
+    return ["".join("01"[fired] for fired in row) for row in spikes.T.int().tolist()]

@@ -39,7 +39,7 @@ def render(results: Results) -> str:
         "shots": _against_tasks(results),
         "adapting": list(dict.fromkeys(r["arm"] for r in results["rows"] if r.get(TASK))),
         "matrix": _matrix(reference),
-        "rasters": _rasters(inside),
+        "rasters": _rasters(reference or {}),
         "energy": {"mac": cost.MAC_PJ, "add": cost.ADD_PJ, "multiply": cost.MULTIPLY_PJ},
     }
     return environment.from_string(text).render(view)
@@ -140,11 +140,8 @@ def _matrix(reference: Mapping[str, Any] | None) -> str:
     return matrix(confusion["classes"], confusion["matrix"]) if "matrix" in confusion else ""
 
 
-def _rasters(inside: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the panels of the first learner that spikes."""
-    spiking = next((found for found in inside.values() if "rasters" in found), None)
-    if spiking is None:
-        return []
+def _rasters(reference: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the panels of the reference's layers, none where it does not spike."""
     return [
         {
             "layer": i,
@@ -155,5 +152,5 @@ def _rasters(inside: Mapping[str, Any]) -> list[dict[str, Any]]:
                 for which in ("before", "after")
             },
         }
-        for i, layer in enumerate(spiking["rasters"])
+        for i, layer in enumerate(reference.get("rasters", ()))
     ]

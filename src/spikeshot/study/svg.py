@@ -129,7 +129,9 @@ def raster_panel(layer: Mapping[str, Any], which: str, title: str) -> str:
     dots = [
         f'<rect x="{wide * t:.1f}" y="{high * n:.1f}" width="{max(wide - 0.6, 0.6):.1f}" '
         f'height="{max(high - 0.6, 0.6):.1f}"/>'
-        for t, n in layer[which]
+        for n, row in enumerate(layer[which])
+        for t, fired in enumerate(row)
+        if fired == "1"
     ]
     frame = f'<rect width="300" height="{high * rows:.1f}" class="frame"/>'
     return _svg(300, high * rows, title, [frame, f'<g class="c0">{"".join(dots)}</g>'])
