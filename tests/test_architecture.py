@@ -41,18 +41,30 @@ ALLOWED = {
         *("version", "errors", "config", "data", "learn", "study"),
         *("listener", "run_folder", "assemble", "starting"),
     },
+    "opening": {
+        *("errors", "config", "data", "learn", "study"),
+        *("assemble", "assemble_network", "overriding", "stored", "training"),
+    },
     "jobs": {
         *("version", "errors", "config", "data", "learn", "study"),
         *("listener", "run_folder", "stored", "assemble", "assemble_network", "training"),
-        *("starting", "overriding", "agreement"),
+        *("starting", "opening", "overriding", "agreement"),
     },
+    "provenance": {"version", "study"},
     "describing": {"run_folder", "stored"},
-    "sweeps": {"version", "errors", "config", "study", "run_folder", "overriding", "jobs"},
+    "sweeps": {
+        *("version", "errors", "config", "study"),
+        *("run_folder", "overriding", "inspecting", "provenance", "jobs"),
+    },
+    "inspecting": {
+        *("errors", "data", "learn", "snn", "study", "assemble", "opening", "stored"),
+    },
+    "studies": {"version", "errors", "config", "study", "provenance", "sweeps"},
     "stopping": set(),
     "progress": {"config", "learn", "study"},
     "torchrun": {"errors", "learn"},
     "cli_data": {"errors", "data"},
-    "cli_study": {"errors", "config", "study", "sweeps", "stopping"},
+    "cli_study": {"errors", "config", "study", "studies", "sweeps", "stopping"},
     "cli": {
         *("version", "errors", "config", "stored", "describing", "jobs", "progress", "torchrun"),
         *("cli_data", "cli_study", "stopping"),

@@ -101,7 +101,7 @@ def test_a_stop_while_recordings_are_read_is_at_once(
             time.sleep(0.001)
         raise AssertionError("the signal was not heard")
 
-    monkeypatch.setattr("spikeshot.jobs.load_recordings", slow)
+    monkeypatch.setattr("spikeshot.opening.load_recordings", slow)
     monkeypatch.setattr(
         "spikeshot.jobs.load_source", lambda config, path, _: slow(config, "", path)
     )

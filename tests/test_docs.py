@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 CARDS = sorted((PROJECT / "src" / "spikeshot" / "pretrained").glob("*/card.md"))
 SWEEPS = PROJECT / "src" / "spikeshot" / "study" / "sweeps"
+STUDIES = SWEEPS.with_name("studies")
 ROOT = typer.main.get_command(app)
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -78,7 +79,8 @@ def test_a_command_on_a_page_exists(page, command):
     for before, word in pairwise(rest):
         if before == "--set" and "key=" not in word:
             key = word.partition("=")[0]
-            assert key in KEYS | sweep_keys(words), f"{page}: no key {key!r}"
+            own = key.startswith("arms.") and words[0] in ("sweep", "study")
+            assert own or key in KEYS | sweep_keys(words), f"{page}: no key {key!r}"
     check_first(page, words, rest)
 
 
@@ -102,6 +104,9 @@ def check_first(page, words, rest):
         assert first.isupper() or first.startswith("runs/"), f"{page}: {first!r} is no run"
     elif words[0] == "sweep":
         assert first.isupper() or (SWEEPS / f"{first}.yaml").exists(), f"{page}: {first!r}"
+    elif words[0] == "study":
+        own = first.isupper() or first.endswith(".yaml")
+        assert own or (STUDIES / f"{first}.yaml").exists(), f"{page}: {first!r}"
     elif words[:2] == ["data", "get"]:
         assert first in {*CORPORA, "NAME"}, f"{page}: no corpus {first!r}"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fakes import TINY, fake_files, write_zip
-from spikeshot import jobs
+from spikeshot import jobs, opening
 from spikeshot.assemble import load_source, pose, resize_readout, task_space
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
@@ -115,7 +115,8 @@ def test_only_training_is_augmented_and_evaluation_draws_at_random(
         made.append((space.split, space.augmentation, space.overlap))
         return space
 
-    monkeypatch.setattr(jobs, "task_space", spy)
+    for module in (jobs, opening):
+        monkeypatch.setattr(module, "task_space", spy)
     augment = {"shift_px": 2, "drop": 0.1, "jitter_us": 1000}
     data = TINY["data"] | {"augment": augment, "simulated": {"share": 0.5}, "overlap": 0.5}
     jobs.train(tiny(data=data), tmp_path / "run", data=fake_zip)

@@ -22,6 +22,11 @@ def require_same_config(run: RunFolder, config: Config) -> None:
 def require_divisible(config: Config, team: Team) -> None:
     """Raise `ConfigError` where the tasks of an iteration cannot be shared out evenly."""
     tasks = config.train.meta_batch
+    if team.world > 1 and config.train.minutes:
+        raise ConfigError(
+            f"train.minutes is {config.train.minutes}, but {team.world} processes have no common "
+            "clock; expected train.minutes=0 with several processes."
+        )
     if tasks % team.world:
         raise ConfigError(
             f"train.meta_batch is {tasks}; expected a multiple of {team.world}, the number of "

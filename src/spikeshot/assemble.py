@@ -123,10 +123,10 @@ def load_source(config: Config, path: Path | None, progress: Progress | None = N
     return _with_simulated(config, source, path, load) if wanted else source
 
 
-def is_simulated(config: Config, index: int) -> bool:
-    """Return whether training task `index` is one of simulated recordings."""
+def is_simulated(config: Config, index: int, place: int | None = None) -> bool:
+    """Return whether training task `index`, at `place` of the schedules, is a simulated one."""
     s, t = config.data.simulated, config.train
-    if index // t.meta_batch < s.share * t.iterations:
+    if (index // t.meta_batch if place is None else place) < s.share * t.iterations:
         return True
     return bool(s.mix) and np.random.default_rng([config.seed, index, _MIX]).random() < s.mix
 

@@ -30,6 +30,7 @@ app = typer.Typer(
 
 app.add_typer(cli_data.app, name="data")
 app.command("sweep")(cli_study.sweep)
+app.command("study")(cli_study.study)
 
 _INTERRUPTED = 130
 _RANK, _ = place(os.environ)

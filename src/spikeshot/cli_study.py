@@ -1,4 +1,4 @@
-"""`spikeshot sweep`: a grid of trainings and evaluations over processes, with tables."""
+"""`spikeshot sweep` and `spikeshot study`: trainings and evaluations over processes."""
 
 import sys
 import time
@@ -83,13 +83,113 @@ def sweep(
         on_end=shown.on_end,
         stop=StopSignal(),
     )
-    table = place.out / "table.md"
+    _end(place.out, len(results["points"]), len(points), results["failed"], "Tables")
+
+
+def study(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A study that ships, or a YAML file.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Recordings: folder or zip.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the study [studies/<name>].")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="So many seeds, or a list as 0,1,2.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="2000|30m", help="Training of each arm: tasks, or time.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Points at once [one per core].")
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=2, help="Episodes of each evaluation.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the study, or a key of all arms."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Points to do, as 'spiking/*'.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished points, continue interrupted ones.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the report of what is finished.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the points and do nothing.")
+    ] = False,
+) -> None:
+    """Compare spiking with conventional networks; ends with tables and one HTML report."""
+    from spikeshot.config import Config
+    from spikeshot.studies import REPORT, points_of_study, run_study, write_study
+    from spikeshot.study.evaluate import available_cores
+    from spikeshot.study.plan import chosen
+    from spikeshot.study.study_file import adjusted_study, load_study
+    from spikeshot.sweeps import Place
+
+    asked = load_study(name, overrides or [], list(Config.model_fields))
+    asked = adjusted_study(asked, _many_seeds(seeds), episodes, budget)
+    points = points_of_study(asked)
+    todo = chosen(points, only) if only else points
+    if dry_run:
+        _show(todo)
+        return
+    place = Place(out or Path("studies") / asked.name, data)
+    again = _again(
+        name,
+        {"--data": data, "--seeds": seeds, "--budget": budget, "--episodes": episodes},
+        overrides or [],
+    )
+    if report_only:
+        results = write_study(asked, points, place, {}, again)
+    else:
+        shown = _Shown(processes or available_cores())
+        results = run_study(
+            *(asked, points, place, again),
+            todo=todo,
+            processes=shown.processes,
+            resume=resume,
+            on_status=shown.on_status,
+            on_end=shown.on_end,
+            stop=StopSignal(),
+        )
+    done = len(points) - len(results["unfinished"])
+    _end(place.out, done, len(points), results["failed"], REPORT)
+
+
+def _again(name: str, options: Mapping[str, object], sets: Sequence[str]) -> list[str]:
+    """Return the words of the command that was given."""
+    given = [word for key, v in options.items() if v is not None for word in (key, str(v))]
+    return ["spikeshot", "study", name, *given, *(w for text in sets for w in ("--set", text))]
+
+
+def _end(out: Path, done: int, total: int, failed: Mapping[str, str], what: str) -> None:
+    """Print the table and where more is; raises `SweepError` where points failed."""
+    table = out / "table.md"
     if table.exists():
         print(table.read_text(encoding="utf-8"), end="")
-    print(f"{len(results['points'])} of {len(points)} points are done. Tables: {place.out}")
-    if failed := results["failed"]:
+    where = out / what if what.endswith(".html") else out
+    print(f"{done} of {total} points are done. {what.partition('.')[0].capitalize()}: {where}")
+    if failed:
         lines = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise SweepError(f"{len(failed)} points failed:{lines}")
+
+
+def _many_seeds(text: str | None) -> list[int] | None:
+    """Return so many seeds from 0 on, or those of a list."""
+    if text is None or "," in text:
+        return _seeds(text.rstrip(",") if text else text)
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise ConfigError(
+            f"--seeds is {text!r}; expected a number of seeds, as 3, or a list, as 0,1,2."
+        )
+    return list(range(int(text)))
 
 
 def _seeds(text: str | None) -> list[int] | None:

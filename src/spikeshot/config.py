@@ -219,12 +219,14 @@ class TrainConfig(_Section):
     """The outer loop (`learn/meta_train.py`), validation and checkpoints, in iterations.
 
     `start`: a run (or a `.safetensors` learner) whose best weights and learned rates training
-    starts from (`starting.py`); "": from fresh ones. `rate_penalty` weighs the squared excess of
-    the query's firing rates over `rate_target`.
+    starts from (`starting.py`); "": from fresh ones. `minutes`: a budget of time in place of
+    iterations (`learn/clock.py`; 0: none). `rate_penalty` weighs the squared excess of the query's
+    firing rates over `rate_target`.
     """
 
     start: str = ""
     iterations: int = Field(1000, ge=1)
+    minutes: float = Field(0.0, ge=0, le=100_000)
     meta_batch: int = Field(1, ge=1, le=1024)
     meta_lr: float = Field(2e-3, gt=0)
     rates_lr: float = Field(1e-2, gt=0)
@@ -284,10 +286,11 @@ class Config(_Section):
                 f"train.rate_penalty is {self.train.rate_penalty}, but learn.meta_gradient=reptile "
                 "sees no query; expected train.rate_penalty=0"
             )
-        if self.learn.method == "centroid" and self.train.iterations > 1:
+        if self.learn.method == "centroid" and (self.train.iterations > 1 or self.train.minutes):
             raise ValueError(
-                f"train.iterations is {self.train.iterations}, but learn.method=centroid trains "
-                "nothing; expected train.iterations=1"
+                f"train.iterations is {self.train.iterations} and train.minutes "
+                f"{self.train.minutes}, but learn.method=centroid trains nothing; expected "
+                "train.iterations=1 and train.minutes=0"
             )
         return self
 

@@ -21,17 +21,13 @@ from spikeshot.agreement import require_divisible, require_same_config, same_sou
 from spikeshot.assemble import (
     Source,
     build_learner,
-    load_recordings,
     load_source,
-    resize_readout,
-    split_of_others,
     task_space,
     training_task,
 )
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
-from spikeshot.data.corpora import CORPORA
-from spikeshot.data.episodes import Task, TaskSpace
+from spikeshot.data.episodes import TaskSpace
 from spikeshot.data.recordings import Recordings
 from spikeshot.data.splits import SPLITS
 from spikeshot.errors import ConfigError, Interrupted, nearest_hint
@@ -39,7 +35,8 @@ from spikeshot.learn.parallel import ALONE, Team, any_of, first_alone
 from spikeshot.learn.scoring import Score
 from spikeshot.learn.stopwatch import Stopwatch
 from spikeshot.listener import Listener, Silent
-from spikeshot.overriding import overridden, weights_and_rates
+from spikeshot.opening import data_of, opened_on
+from spikeshot.overriding import overridden
 from spikeshot.run_folder import (
     CONFIG,
     CURVE,
@@ -54,7 +51,7 @@ from spikeshot.stored import open_learner
 from spikeshot.study.curve import draw_learning_curve
 from spikeshot.study.evaluate import available_cores, evaluate_episodes
 from spikeshot.study.scores import both, require_writable, write_scores
-from spikeshot.training import Training, first_progress, saved_progress, scorer
+from spikeshot.training import Training, first_progress, saved_progress
 
 
 def never() -> bool:
@@ -174,7 +171,7 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
     result |= {
         "best_validation_accuracy": training.progress.best_accuracy,
         "best_iteration": training.progress.best_iteration,
-        "iterations": config.train.iterations,
+        "iterations": training.progress.state.iteration,
         "training_minutes": round(seconds / 60, 2),
         "threads": torch.get_num_threads(),
         "processes": training.team.world,
@@ -228,37 +225,26 @@ def evaluate(
         )
     with first_alone(team):
         stored = open_learner(out)
-        config, record = overridden(stored.config, overrides), stored.data()
+        config = overridden(stored.config, overrides)
         require_writable(scores)
         _prepare_process(config)
-        corpus = corpus or _corpus_of(record.corpus, data)
-        if corpus == record.corpus and data is None and record.path:
-            data = Path(record.path)
         if recordings is None:
-            recordings = load_recordings(config, corpus, data)
-    t = config.task
-    task = Task(ways or t.ways, shots or t.shots, queries or t.queries)
-    steps = steps if steps is not None else config.learn.steps_after_training
-    known = record.split
-    if recordings.digest != record.digest:
-        known = split_of_others(config, known, recordings)
-    space = task_space(config, recordings, known, split, task=task)
-    if list(space.frame_shape) != stored.about["frame_shape"]:
-        raise ConfigError(
-            f"frames of corpus {corpus!r} are {space.frame_shape}, the run was trained on "
-            f"{tuple(stored.about['frame_shape'])}. Use recordings of the same sensor."
-        )
-    network = build_network(config, space.frame_shape)
-    learner = build_learner(config, network)
-    init, learned = weights_and_rates(stored, learner)
-    score = scorer(
-        *(network, learner, resize_readout(init, task.ways), learned, steps), count_writes=writes
+            corpus, recordings = data_of(stored, config, corpus, data)
+    opened = opened_on(
+        *(stored, config, corpus or stored.data().corpus, recordings),
+        split=split,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        steps=steps,
     )
+    space, task = opened.space, opened.space.task
     workers = workers or (available_cores() if team.world == 1 else 1)
     listener.on_evaluation_start(split, episodes)
     heard: list[Score] = []
     result = evaluate_episodes(
-        *(space.episode, score, range(episodes), both(heard.append, listener.on_episode)),
+        *(space.episode, opened.scorer(count_writes=writes), range(episodes)),
+        both(heard.append, listener.on_episode),
         workers=workers,
         stop=stop,
         team=team,
@@ -275,13 +261,13 @@ def evaluate(
         "ways": task.ways,
         "shots": task.shots,
         "queries": task.queries,
-        "inner_steps": steps,
+        "inner_steps": opened.steps,
         "meta_gradient": config.learn.meta_gradient,
         "rule": config.learn.rule,
         "overrides": list(overrides),
         "method": config.learn.method,
         "network": config.network.kind,
-        "dataset": corpus,
+        "dataset": opened.corpus,
         "data_digest": recordings.digest,
         "recordings": sum(len(m) for m in space.members.values()),
         "classes": len(space.classes),
@@ -290,12 +276,6 @@ def evaluate(
         "iteration": stored.about["iteration"],
         "version": spikeshot.__version__,
     }
-
-
-def _corpus_of(trained_on: str, data: Path | None) -> str:
-    """Return the corpus to evaluate on: the run's, or the real one when the run's reads no data."""
-    reads_data = trained_on not in CORPORA or CORPORA[trained_on].needs_path
-    return trained_on if data is None or reads_data else "nmnist"
 
 
 def _new_run(

@@ -51,6 +51,7 @@ class RichListener:
         self.recent: deque[StepReport] = deque(maxlen=50)
         self.scores: list[Score] = []
         self.meta_batch, self.total, self.done = 1, 0, 0
+        self.minutes = 0.0  # the budget, where training has one in minutes
         self.started = self.logged = self.step_at = time.monotonic()
 
     def __enter__(self) -> "RichListener":
@@ -76,6 +77,7 @@ class RichListener:
     def on_start(self, config: Config, iteration: int, recordings: int) -> None:
         """Training begins."""
         self.meta_batch, self.total = config.train.meta_batch, config.train.iterations
+        self.minutes = config.train.minutes
         self._begin("meta-training", self.total, iteration)
         verb = "resumes at iteration" if iteration else "starts at iteration"
         line = f"{config.name}: {recordings} recordings, {verb} {iteration}"
@@ -111,7 +113,7 @@ class RichListener:
 
     def on_evaluation_start(self, split: str, episodes: int) -> None:
         """An evaluation begins."""
-        self.scores = []
+        self.scores, self.minutes = [], 0.0
         self.total = episodes
         self._begin(f"evaluating {split}", episodes, 0)
 
@@ -126,7 +128,8 @@ class RichListener:
     def _begin(self, what: str, total: int, done: int) -> None:
         if self.task is not None:
             self.progress.remove_task(self.task)
-        self.task = self.progress.add_task(what, total=total, completed=done, note="")
+        whole = None if self.minutes else total
+        self.task = self.progress.add_task(what, total=whole, completed=done, note="")
         self.what, self.offset, self.done = what, done, 0
         self.started = self.logged = time.monotonic()
 
@@ -137,6 +140,10 @@ class RichListener:
         if not self.console.is_terminal and now - self.logged >= LOG_SECONDS:
             self.logged = now
             at = self.offset + self.done
+            if self.minutes:
+                line = f"{self.what} {at}  {note}  for {self.minutes:g} minutes"
+                self.console.print(line, highlight=False, markup=False)
+                return
             left = (now - self.started) / self.done * (self.total - at)
             line = f"{self.what} {at}/{self.total}  {note}  {left / 60:.1f} min left"
             self.console.print(line, highlight=False, markup=False)
@@ -188,7 +195,7 @@ def print_run(described: dict[str, Any]) -> None:
     if not described["card"]:
         table.add_row("data", escape(data.path or "simulated"))
     table.add_row("data digest", data.digest)
-    table.add_row("iterations", f"{described['iterations_done']} of {config.train.iterations}")
+    table.add_row("iterations", f"{described['iterations_done']} {_budget(config)}")
     if best:
         accuracy, ci = 100 * best["accuracy"], 100 * best["ci95"]
         table.add_row(
@@ -204,3 +211,8 @@ def print_run(described: dict[str, Any]) -> None:
     if described["card"]:
         console.print(described["card"], highlight=False, markup=False, soft_wrap=True)
     console.print(config.to_yaml(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _budget(config: Config) -> str:
+    t = config.train
+    return f"in {t.minutes:g} minutes" if t.minutes else f"of {t.iterations}"

@@ -1,12 +1,12 @@
 """`spikeshot sweep`: a plan's points are trained and evaluated, each into a folder of its own.
 
-OUT/points/ARM/AXIS=VALUE/s0/   run/ (where trained), scores.csv, point.json (when finished)
+OUT/points/ARM/AXIS=VALUE/s0/   run/ (where trained), scores.csv, point.json (when finished);
+                                inside.json (of a study)
 OUT/results.json, table.csv, table.md, figure-AXIS.svg
 """
 
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +17,11 @@ from typing import Any
 import spikeshot
 from spikeshot.config import Config, load_config
 from spikeshot.errors import ConfigError, Interrupted, RunError, SpikeshotError
+from spikeshot.inspecting import inspect_run
 from spikeshot.overriding import overridden
+from spikeshot.provenance import commit, machine
 from spikeshot.run_folder import BEST, CONFIG, RunFolder, digest_of, json_ready, read_learner
+from spikeshot.study.curve import curve_points
 from spikeshot.study.figures import draw_rows
 from spikeshot.study.grid import Grid
 from spikeshot.study.plan import Point
@@ -26,7 +29,7 @@ from spikeshot.study.runner import Status, run_points
 from spikeshot.study.scores import read_scores, write_whole
 from spikeshot.study.table import Done, flat_rows, rows_of, to_csv, to_markdown
 
-POINT, SCORES = "point.json", "scores.csv"
+POINT, SCORES, INSIDE = "point.json", "scores.csv", "inside.json"
 TRAINING_SHARE = 0.9  # of a trained point's time, about; the rest is its evaluation
 TELL_S = 0.5
 
@@ -109,6 +112,10 @@ def do_point(
         listener=_Ears(tell, share, 1.0, measure.episodes),
         stop=stop,
     )
+    if point.inside:
+        split, episodes = measure.split, point.inside
+        found = inspect_run(run, split=split, episodes=episodes, data=place.data, stop=stop)
+        write_whole(folder / INSIDE, json.dumps(found))
     write_whole(
         folder / POINT,
         json.dumps(_record(point, place, result, time.monotonic() - begun), indent=1),
@@ -119,7 +126,8 @@ def _record(
     point: Point, place: Place, result: Mapping[str, Any], seconds: float
 ) -> dict[str, Any]:
     run = RunFolder.open(place.run(point))
-    trained = sum(m.get("seconds") or 0.0 for m in run.metrics()) if point.train else 0.0
+    metrics = list(run.metrics()) if point.train else []
+    trained = sum(m.get("seconds") or 0.0 for m in metrics)
     return {
         "name": point.name,
         "recipe": point.recipe(),
@@ -128,10 +136,13 @@ def _record(
         "learner_digest": digest_of(read_learner(run.path / BEST)[0]),
         "start_digest": run.data().start_digest,
         "training_minutes": round(trained / 60, 3),
+        "iterations": sum(m["kind"] == "train" for m in metrics),
+        "curve": curve_points(metrics),
         "seconds": round(seconds, 2),
         "commands": commands(point, place),
         "version": spikeshot.__version__,
         "commit": commit(),
+        "machine": machine(),
     }
 
 
@@ -151,24 +162,6 @@ def commands(point: Point, place: Place) -> list[str]:
     line += ["--writes"] if m.writes else []
     made.append(line + [word for text in m.overrides for word in ("--set", text)])
     return [shlex.join(words) for words in made]
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree that runs, with + where it was changed; None if none."""
-    package = Path(spikeshot.__file__).parent
-
-    def git(*words: str) -> str:
-        ended = subprocess.run(
-            ["git", "-C", str(package), *words], capture_output=True, text=True, check=True
-        )
-        return ended.stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) / "src" / "spikeshot" != package.resolve():
-            return None
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "-s", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 class _Ears:
@@ -236,8 +229,7 @@ def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
     return done
 
 
-def sweep(
-    grid: Grid,
+def do_points(
     points: Sequence[Point],
     place: Place,
     *,
@@ -247,8 +239,8 @@ def sweep(
     on_status: Callable[[Status], None] = lambda status: None,
     on_end: Callable[[Point, str, Mapping[str, Any]], None] = lambda point, problem, result: None,
     stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Do the points (of which only `todo`), then write tables and figures; return the results.
+) -> dict[str, str]:
+    """Do the points (of which only `todo`); return those that failed, and why.
 
     With `resume`, finished points are kept and interrupted trainings continued. Raises a
     `SpikeshotError` for what is wrong before the first point begins, `Interrupted` when stopped.
@@ -259,7 +251,6 @@ def sweep(
             f"{place.out} holds points already. Continue it with --resume, or choose another --out."
         )
     done = read_done(points, place)
-    todo = points if todo is None else todo
     finished = {name: float(d.record.get("seconds", 0.0)) for name, d in done.items()}
 
     def ended(point: Point, problem: str) -> None:
@@ -267,8 +258,8 @@ def sweep(
         on_end(point, problem, result)
 
     try:
-        failed = run_points(
-            todo,
+        return run_points(
+            points if todo is None else todo,
             partial(do_point, place=place),
             processes=processes,
             finished=finished,
@@ -278,7 +269,11 @@ def sweep(
         )
     except Interrupted as error:
         raise Interrupted(f"{place.out}: {error}") from None
-    return write_results(grid, points, place, failed)
+
+
+def sweep(grid: Grid, points: Sequence[Point], place: Place, **doing: Any) -> dict[str, Any]:
+    """Do the points as `do_points` does, then write tables and figures; return the results."""
+    return write_results(grid, points, place, do_points(points, place, **doing))
 
 
 def write_results(
@@ -295,7 +290,8 @@ def write_results(
         "commit": commit(),
         "data_digest": sorted({str(d.result["data_digest"]) for d in done}),
         "points": {
-            d.point.name: {k: v for k, v in d.record.items() if k != "config"} for d in done
+            d.point.name: {k: v for k, v in d.record.items() if k not in ("config", "curve")}
+            for d in done
         },
         "failed": dict(failed),
         "unfinished": sorted({p.name for p in points} - {d.point.name for d in done}),

@@ -4,6 +4,7 @@ Whatever ends it (a stop, a kill, a full disk), the run folder then holds a stat
 loop goes on as if it had never ended.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from spikeshot.assemble import (
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
+from spikeshot.learn.clock import Clock
 from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
 from spikeshot.learn.parallel import ALONE, Team
 from spikeshot.learn.prefetch import prefetch
@@ -117,31 +119,33 @@ class Training:
         self.classes = training_classes(config, spaces)
         self.outer = build_outer_loop(config)
         self.progress = progress
-        self.validated = 0  # last iteration with a validation
+        self.clock = Clock(config.train.iterations, config.train.minutes)
+        self.validated = self.validated_at = 0  # last iteration with a validation, and its place
         self.stopwatch, self.team = stopwatch, team
         self.first = progress.state.iteration  # where this process took the run up
 
     def go(self) -> None:
-        """Train to the last iteration; a stop saves the state and raises `Interrupted`.
+        """Train until the budget is spent; a stop saves the state and raises `Interrupted`.
 
         At the end all that the first process wrote is there for the others.
         """
         t = self.config.train
         done = self.progress.state.iteration
         self.run.cut_metrics(done)
-        kept = [m for m in self.run.metrics() if m["iteration"] <= done]
-        self.validated = max((m["iteration"] for m in kept if m["kind"] == "validation"), default=0)
+        self._recall()
         self.listener.on_start(self.config, done, len(self.spaces["train"].recordings))
-        first, last = done * t.meta_batch, t.iterations * t.meta_batch
-        made = prefetch(self._task, range(first + self.team.rank, last, self.team.world))
+        last = sys.maxsize if t.minutes else t.iterations * t.meta_batch
+        made = prefetch(
+            self._task, range(done * t.meta_batch + self.team.rank, last, self.team.world)
+        )
         try:
             self._validate_if_due()  # where it was stopped between a step and its validation
-            while self.progress.state.iteration < t.iterations:
+            while not self._over:
                 if self._iterate(made).stopping:
                     self._interrupt()
                 self._validate_if_due()
                 done = self.progress.state.iteration
-                if done % t.checkpoint_every == 0 or done == t.iterations:
+                if done % t.checkpoint_every == 0 or self._over:
                     self.save()
             self.team.wait()
         except KeyboardInterrupt:
@@ -153,6 +157,18 @@ class Training:
             made.close()
             if profile := self.profile():
                 self.listener.on_profile(profile)
+
+    def _recall(self) -> None:
+        """Take up the clock and the last validation from what the run has written."""
+        for line in self.run.metrics():
+            self.clock.spent += line.get("seconds") or 0.0
+            if line["kind"] == "validation":
+                self.validated = line["iteration"]
+                self.validated_at = self.clock.place(self.validated)
+
+    @property
+    def _over(self) -> bool:
+        return self.clock.over(self.progress.state.iteration)
 
     def profile(self) -> Profile | None:
         """Return where the time of the steps went, where a stopwatch was given."""
@@ -169,7 +185,9 @@ class Training:
 
     def _task(self, index: int) -> Posed:
         """Return training task `index`, of simulated recordings or real."""
-        space = self.spaces["simulated" if is_simulated(self.config, index) else "train"]
+        place = self.clock.place(index // self.config.train.meta_batch)
+        simulated = is_simulated(self.config, index, place)
+        space = self.spaces["simulated" if simulated else "train"]
         return pose_training(self.network, space.episode(index), self.classes)
 
     def _iterate(self, made: Iterator[Posed]) -> StepReport:
@@ -184,7 +202,10 @@ class Training:
                 team=self.team,
                 watch=watch,
                 stop=self.stop,
+                place=self.clock.place(p.state.iteration),
             )
+            seconds = time.perf_counter() - start
+            self.clock.spent += seconds
             self.run.append_metrics(
                 {
                     "kind": "train",
@@ -192,7 +213,7 @@ class Training:
                     "loss": report.loss,
                     "accuracy": report.accuracy,
                     "grad_norm": report.grad_norm,
-                    "seconds": time.perf_counter() - start,
+                    "seconds": seconds,
                 }
             )
             self.progress = Progress(state, p.best_accuracy, p.best_iteration)
@@ -200,10 +221,11 @@ class Training:
         return report
 
     def _validate_if_due(self) -> None:
-        t, done = self.config.train, self.progress.state.iteration
-        if done > self.validated and (done % t.validate_every == 0 or done == t.iterations):
+        every, done = self.config.train.validate_every, self.progress.state.iteration
+        due = self.clock.place(done) // every > self.validated_at // every
+        if done > self.validated and (due or self._over):
             self._validate()
-            self.validated = done
+            self.validated, self.validated_at = done, self.clock.place(done)
 
     def _validate(self) -> None:
         start = time.perf_counter()
@@ -227,12 +249,14 @@ class Training:
             progress = Progress(state, result.accuracy, state.iteration)
             self._save_best(init, learned, progress)
             self.progress = progress
+        seconds = time.perf_counter() - start
+        self.clock.spent += seconds
         self.run.append_metrics(
             {
                 "kind": "validation",
                 "iteration": state.iteration,
                 **asdict(result),
-                "seconds": time.perf_counter() - start,
+                "seconds": seconds,
             }
         )
         self.listener.on_validation(state.iteration, result, best)

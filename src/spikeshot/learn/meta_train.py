@@ -76,10 +76,14 @@ class OuterLoop:
     clip_norm: float = 10.0
     average: float = 0.0
 
-    def schedule(self, iteration: int) -> float:
-        """Return the factor on the learning rates at `iteration` (from 0)."""
+    def schedule(self, iteration: int, place: int | None = None) -> float:
+        """Return the factor on the learning rates at `iteration` (from 0).
+
+        `place`: how far the decay is, where iterations do not say it (`clock.py`).
+        """
         warm = min(1.0, (iteration + 1) / max(self.warmup, 1))
-        return warm * 0.5 * (1 + math.cos(math.pi * iteration / self.iterations))
+        place = iteration if place is None else place
+        return warm * 0.5 * (1 + math.cos(math.pi * place / self.iterations))
 
 
 @dataclass
@@ -144,16 +148,19 @@ def meta_step(
     team: Team = ALONE,
     watch: Watch = OFF,
     stop: Callable[[], bool] = lambda: False,
+    place: int | None = None,
 ) -> tuple[TrainState, StepReport]:
     """Return the state after one meta-iteration over `tasks`.
 
     `tasks` are this process's share; every process of the team has as many, and all return the same
-    state. `stop` is asked once, and the answer told to all (`StepReport.stopping`).
+    state. `stop` is asked once, and the answer told to all (`StepReport.stopping`). `place`: how
+    far the schedules are, where iterations do not say it.
 
     Raises `DivergenceError`, naming iteration, task and parameter, when a loss or gradient is not
     finite, in all processes alike; `state` is left as it was.
     """
     count = team.world * len(tasks)
+    at = state.iteration if place is None else place
     found: Params = {}
     told: dict[str, list[float]] = {name: [0.0] * count for name in ("loss", "accuracy", "broken")}
     for number, (support, query, key) in zip(numbers(team, count), tasks, strict=True):
@@ -166,12 +173,12 @@ def meta_step(
             support,
             query,
             learner.inner_steps,
-            learner.kind(state.iteration),
+            learner.kind(at),
             strategy=learner.strategy,
             micro_batch=learner.micro_batch,
             watch=watch,
             key=key,
-            weights=learner.weights(state.iteration),
+            weights=learner.weights(at),
             penalty=learner.penalty,
         )
         grads = _group(g.init, g.learned)
@@ -189,18 +196,20 @@ def meta_step(
         _require_finite(state.iteration, notes["loss"], notes["broken"], list(total))
         values = _group(state.init, state.learned)
         mean = {name: (value / count).to(values[name].dtype) for name, value in total.items()}
-        after, norm = _outer_step(outer, state, mean)
+        after, norm = _outer_step(outer, state, mean, at)
     loss, accuracy = (float(notes[name].mean()) for name in ("loss", "accuracy"))
     return after, StepReport(state.iteration, loss, accuracy, norm, bool(notes["stop"].any()))
 
 
-def _outer_step(outer: OuterLoop, state: TrainState, grads: Params) -> tuple[TrainState, float]:
+def _outer_step(
+    outer: OuterLoop, state: TrainState, grads: Params, place: int
+) -> tuple[TrainState, float]:
     """Return the state after one step along `grads`, clipped, and their norm before that."""
     squares = (grads[name].double().square().sum() for name in sorted(grads))
     norm = float(torch.sqrt(sum(squares, _ZERO)))  # sorted: a resumed state has another order
     if outer.clip_norm and norm > outer.clip_norm:
         grads = {name: value * (outer.clip_norm / norm) for name, value in grads.items()}
-    after = _adam(outer, state, grads)
+    after = _adam(outer, state, grads, place)
     _require_finite_state(after)
     return after, norm
 
@@ -208,10 +217,10 @@ def _outer_step(outer: OuterLoop, state: TrainState, grads: Params) -> tuple[Tra
 _ZERO = torch.zeros((), dtype=torch.float64)
 
 
-def _adam(outer: OuterLoop, state: TrainState, grads: Params) -> TrainState:
+def _adam(outer: OuterLoop, state: TrainState, grads: Params, place: int) -> TrainState:
     """Return the state after one Adam step (Kingma & Ba 2015), the running mean included."""
     t = state.iteration + 1
-    factor = outer.schedule(state.iteration)
+    factor = outer.schedule(state.iteration, place)
     values = _group(state.init, state.learned)
     after: dict[str, Params] = {"value": {}, "first": {}, "second": {}, "average": {}}
     decay = min(outer.average, t / (t + 10))  # a short memory at the start

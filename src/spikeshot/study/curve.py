@@ -1,10 +1,36 @@
-"""The learning curve of a run as a PNG."""
+"""The learning curve of a run: as a PNG, and as a few points."""
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from statistics import fmean
 from typing import Any
 
 WINDOW = 100  # iterations over which training accuracy is averaged
+BLOCKS = 60  # points of training accuracy, where there are so many iterations
+
+
+def curve_points(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """Return `training` [iteration, minutes, accuracy] of blocks, `validation` with `ci95` too.
+
+    Minutes are those of training and validation until then; accuracies 0..1.
+    """
+    seconds = list(accumulate(m.get("seconds") or 0.0 for m in metrics))
+    timed = list(zip(metrics, seconds, strict=True))
+    train = [(m, s) for m, s in timed if m["kind"] == "train"]
+    size = -(-len(train) // BLOCKS) or 1
+    blocks = [train[i : i + size] for i in range(0, len(train), size)]
+    return {
+        "training": [
+            [b[-1][0]["iteration"], b[-1][1] / 60, fmean(m["accuracy"] for m, _ in b)]
+            for b in blocks
+        ],
+        "validation": [
+            [m["iteration"], s / 60, m["accuracy"], m["ci95"]]
+            for m, s in timed
+            if m["kind"] == "validation"
+        ],
+    }
 
 
 def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> bytes:

@@ -3,13 +3,14 @@
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spikeshot.errors import ConfigError, nearest_hint
+from spikeshot.errors import ConfigError
 from spikeshot.study.plan import Measure, Point, in_order
+from spikeshot.study.yaml_file import require_known
 
 BASE, FRESH = "base", "fresh"
 MEASURE_KEYS = ("split", "episodes", "ways", "shots", "queries", "steps", "writes")
@@ -104,10 +105,10 @@ def _combinations(grid: Grid, arm: Arm) -> list[dict[str, str]]:
 
 def _base_point(grid: Grid, seed: int) -> Point:
     start = grid.start.replace("{seed}", str(seed))
-    measure = replace(grid.measure, overrides=_texts(_for_evaluation(grid.extra)))
+    measure = replace(grid.measure, overrides=texts(for_evaluation(grid.extra)))
     if start:
         return Point(f"{BASE}/s{seed}", seed, BASE, start=start, measure=measure)
-    overrides = _texts(grid.keys | grid.extra | {"seed": seed})
+    overrides = texts(grid.keys | grid.extra | {"seed": seed})
     return Point(
         *(f"{BASE}/s{seed}", seed, BASE, {}, True, grid.base, overrides),
         measure=grid.measure,
@@ -128,14 +129,14 @@ def _point(grid: Grid, seed: int, name: str, arm: Arm, values: Mapping[str, str]
     after = "" if run or arm.learner == FRESH else _needed(grid, seed, arm, values)
     point = Point(folder, seed, name, values, bool(arm.iterations), start=run, after=after)
     if not arm.iterations:
-        keys |= _for_evaluation(grid.extra)
-        return replace(point, measure=replace(measure, overrides=_texts(keys)))
+        keys |= for_evaluation(grid.extra)
+        return replace(point, measure=replace(measure, overrides=texts(keys)))
     given = run or grid.start.replace("{seed}", str(seed))
     base = str(Path(given) / "config.yaml") if given else grid.base
     first = {} if given else grid.keys | {"seed": seed}
     extra = {k: v for k, v in grid.extra.items() if k != "train.iterations"}
     keys = first | {"train.iterations": arm.iterations} | keys | extra
-    return replace(point, base=base, overrides=_texts(keys), measure=measure)
+    return replace(point, base=base, overrides=texts(keys), measure=measure)
 
 
 def _needed(grid: Grid, seed: int, arm: Arm, values: Mapping[str, str]) -> str:
@@ -173,20 +174,11 @@ def _safe(match: re.Match[str]) -> str:
     return match[0] if match[0].isalnum() or match[0] == "_" else "_"
 
 
-def _for_evaluation(keys: Mapping[str, Any]) -> Keys:
+def for_evaluation(keys: Mapping[str, Any]) -> Keys:
+    """Return the keys that an evaluation heeds."""
     return {k: v for k, v in keys.items() if k.partition(".")[0] in ("learn", "task")}
 
 
-def _texts(keys: Mapping[str, Any]) -> tuple[str, ...]:
+def texts(keys: Mapping[str, Any]) -> tuple[str, ...]:
     """Return `key=value` texts; JSON is YAML."""
     return tuple(f"{key}={json.dumps(value)}" for key, value in keys.items())
-
-
-def require_known(name: Any, known: Iterable[str], what: str) -> None:
-    """Raise `ConfigError`, with the nearest known name, where `name` is not known."""
-    names = [str(k) for k in known]
-    if str(name) not in names:
-        raise ConfigError(
-            f"{what} {str(name)!r} is unknown{nearest_hint(str(name), names)}; expected one of "
-            f"{', '.join(names)}."
-        )

@@ -18,17 +18,26 @@ run's folder instead, {seed} standing for the seed; an arm whose run is "" is le
 arms.ARM.run=... names one. Keys as `evaluate.steps` set the evaluation.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from spikeshot.errors import ConfigError, nearest_hint
-from spikeshot.study.grid import BASE, FRESH, Arm, Axis, Grid, require_known, require_measure
+from spikeshot.study.grid import BASE, FRESH, Arm, Axis, Grid, require_measure
 from spikeshot.study.plan import Measure
-from spikeshot.yaml_tree import override, parse_yaml
+from spikeshot.study.yaml_file import (
+    mapping,
+    plain,
+    read_source,
+    require_known,
+    seeds_of,
+    shipped_names,
+    value_of,
+)
+from spikeshot.yaml_tree import override
+
+FOLDER = "sweeps"
 
 STUDY_KEYS = ("about", "base", "set", "axes", "arms", "reference", "evaluate", "seeds")
 ARM_KEYS = ("label", "iterations", "set", "only", "learner", "run")
@@ -37,8 +46,7 @@ AXIS_KEYS = ("label", "key", "values")
 
 def sweep_names() -> list[str]:
     """Return the names of the sweeps that ship."""
-    folder = resources.files("spikeshot") / "study" / "sweeps"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+    return shipped_names(FOLDER)
 
 
 def load_grid(
@@ -49,7 +57,7 @@ def load_grid(
     `config_keys`: the first words of keys of a configuration; `start`: a run's folder to use for
     the base learner. Raises `ConfigError` for whatever is wrong or unknown.
     """
-    raw = _read(source)
+    raw = read_source(source, FOLDER, "sweep")
     extra: dict[str, Any] = {}
     words = (*STUDY_KEYS, "iterations")
     for text in sets:
@@ -57,13 +65,13 @@ def load_grid(
         if key in (raw.get("axes") or {}):
             _set_axis(raw["axes"][key], key, text)
         elif key == "iterations":
-            for arm in _mapping(raw.get("arms"), f"{source}: arms").values():
+            for arm in mapping(raw.get("arms"), f"{source}: arms").values():
                 if arm.get("iterations"):
-                    arm["iterations"] = _value(text)
+                    arm["iterations"] = value_of(text)
         elif first in STUDY_KEYS:
             override(raw, text)
         elif first in config_keys:
-            extra[key] = _value(text)
+            extra[key] = value_of(text)
         else:
             known = [*(raw.get("axes") or {}), *words, *config_keys]
             raise ConfigError(
@@ -74,39 +82,15 @@ def load_grid(
     return replace(_checked(raw, source), start=start, extra=extra)
 
 
-def _read(source: str) -> dict[str, Any]:
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        try:
-            return parse_yaml(path.read_text(encoding="utf-8"), source)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{source}: cannot be read ({error}); expected a YAML file."
-            ) from None
-    if source not in sweep_names():
-        raise ConfigError(
-            f"sweep {source!r} is unknown{nearest_hint(source, sweep_names())}; expected one of "
-            f"{', '.join(sweep_names())}, or a YAML file."
-        )
-    file = resources.files("spikeshot") / "study" / "sweeps" / f"{source}.yaml"
-    return parse_yaml(file.read_text(encoding="utf-8"), source)
-
-
-def _value(text: str) -> Any:
-    tree: dict[str, Any] = {}
-    override(tree, f"value={text.partition('=')[2]}")
-    return tree["value"]
-
-
 def _set_axis(raw: Any, name: str, text: str) -> None:
     """Put other values on an axis: any for one of a key, some of the known ones for one of sets."""
-    value = _value(text)
+    value = value_of(text)
     wanted = value if isinstance(value, list) else [value]
     if isinstance(raw, dict) and "key" not in raw:
-        known = {str(k): v for k, v in _mapping(raw.get("values"), f"axes.{name}.values").items()}
+        known = {str(k): v for k, v in mapping(raw.get("values"), f"axes.{name}.values").items()}
         for each in wanted:
-            require_known(_plain(each), known, f"--set {text!r}: value")
-        raw["values"] = {_plain(each): known[_plain(each)] for each in wanted}
+            require_known(plain(each), known, f"--set {text!r}: value")
+        raw["values"] = {plain(each): known[plain(each)] for each in wanted}
     elif isinstance(raw, dict):
         raw["values"] = wanted
 
@@ -116,9 +100,9 @@ def _checked(raw: Mapping[str, Any], source: str) -> Grid:
         require_known(key, STUDY_KEYS, f"{source}: key")
     axes = {
         str(name): _axis(str(name), value, source)
-        for name, value in _mapping(raw.get("axes"), f"{source}: axes").items()
+        for name, value in mapping(raw.get("axes"), f"{source}: axes").items()
     }
-    arms_raw = _mapping(raw.get("arms"), f"{source}: arms")
+    arms_raw = mapping(raw.get("arms"), f"{source}: arms")
     if not arms_raw:
         raise ConfigError(f"{source}: arms is empty; expected at least one.")
     arms = {
@@ -126,40 +110,37 @@ def _checked(raw: Mapping[str, Any], source: str) -> Grid:
         for name, value in arms_raw.items()
     }
     left_out = tuple(n for n in arms if "run" in (arms_raw[n] or {}) and not arms[n].run)
-    evaluate = _mapping(raw.get("evaluate"), f"{source}: evaluate")
+    evaluate = mapping(raw.get("evaluate"), f"{source}: evaluate")
     for key, value in evaluate.items():
         require_measure(key, value, f"{source}: evaluate")
-    seeds = raw.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
-        raise ConfigError(f"{source}: seeds is {seeds!r}; expected a list of whole numbers.")
     return Grid(
         Path(source).stem,
         str(raw.get("about", "")),
         str(raw.get("base", "")),
-        dict(_mapping(raw.get("set"), f"{source}: set")),
+        dict(mapping(raw.get("set"), f"{source}: set")),
         axes,
         {name: arm for name, arm in arms.items() if name not in left_out},
         str(raw.get("reference", BASE)),
         Measure(**evaluate),
-        tuple(dict.fromkeys(seeds)),
+        seeds_of(raw.get("seeds", [0]), source),
         left_out,
     )
 
 
 def _axis(name: str, raw: Any, source: str) -> Axis:
     where = f"{source}: axes.{name}"
-    raw = _mapping(raw, where)
+    raw = mapping(raw, where)
     for key in raw:
         require_known(key, AXIS_KEYS, f"{where}: key")
     values = raw.get("values")
     if "key" in raw:
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{where}: values is {values!r}; expected a list.")
-        sets = {_plain(v): {str(raw["key"]): v} for v in values}
+        sets = {plain(v): {str(raw["key"]): v} for v in values}
     else:
         sets = {
-            str(value): dict(_mapping(keys, f"{where}.values.{value}"))
-            for value, keys in _mapping(values, f"{where}.values").items()
+            str(value): dict(mapping(keys, f"{where}.values.{value}"))
+            for value, keys in mapping(values, f"{where}.values").items()
         }
     if not sets:
         raise ConfigError(f"{where}: values is empty; expected at least one.")
@@ -168,13 +149,13 @@ def _axis(name: str, raw: Any, source: str) -> Axis:
 
 def _arm(name: str, raw: Any, axes: Mapping[str, Axis], arms: Sequence[str], source: str) -> Arm:
     where = f"{source}: arms.{name}"
-    raw = _mapping(raw, where)
+    raw = mapping(raw, where)
     for key in raw:
         require_known(key, ARM_KEYS, f"{where}: key")
     only = {}
-    for axis, values in _mapping(raw.get("only"), f"{where}.only").items():
+    for axis, values in mapping(raw.get("only"), f"{where}.only").items():
         require_known(axis, axes, f"{where}.only: axis")
-        only[axis] = tuple(_plain(v) for v in (values if isinstance(values, list) else [values]))
+        only[axis] = tuple(plain(v) for v in (values if isinstance(values, list) else [values]))
     iterations = raw.get("iterations", 0)
     if type(iterations) is not int or iterations < 0:
         raise ConfigError(f"{where}.iterations is {iterations!r}; expected 0 or more.")
@@ -182,19 +163,7 @@ def _arm(name: str, raw: Any, axes: Mapping[str, Axis], arms: Sequence[str], sou
     require_known(learner, [a for a in arms if a != name], f"{where}.learner: arm")
     if learner == FRESH and not iterations:
         raise ConfigError(f"{where}.iterations is 0; expected 1 or more with learner 'fresh'.")
-    keys = dict(_mapping(raw.get("set"), f"{where}.set"))
+    keys = dict(mapping(raw.get("set"), f"{where}.set"))
     return Arm(
         str(raw.get("label", name)), iterations, keys, only, learner, str(raw.get("run", ""))
     )
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; expected `key: value` lines.")
-    return value

@@ -33,7 +33,8 @@ class Point:
     `name`: also its folder; `arm` and `values` (axis to name of its value): where it stands in a
     table. `base`: preset or YAML file of the training, `overrides` its `key=value`; both are of no
     use without `train`. `start` (a run's folder) or `after` (the name of another point): the
-    learner that training starts from or, without `train`, that is evaluated.
+    learner that training starts from or, without `train`, that is evaluated. `inside`: episodes
+    over which the learner is looked into (`inspecting.py`).
     """
 
     name: str
@@ -46,12 +47,14 @@ class Point:
     start: str = ""
     after: str = ""
     measure: Measure = Measure()
+    inside: int = 0
 
     def recipe(self) -> dict[str, Any]:
-        """Return all of it, ready for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()} | {
+        """Return all of it, ready for JSON; `inside` where there is any."""
+        made = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()} | {
             "measure": asdict(self.measure) | {"overrides": list(self.measure.overrides)}
         }
+        return made if self.inside else {k: v for k, v in made.items() if k != "inside"}
 
     def folder(self, out: Path) -> Path:
         """Return where in `out` the point keeps what is its own."""
