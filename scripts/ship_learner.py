@@ -58,10 +58,13 @@ def card(name: str, file: Path, results: Sequence[dict[str, Any]], notes: Sequen
     seen = {name: len(record.split.origins[name]) for name in ("train", "val")}
     trained = f"{record.recordings} recordings of corpus `{record.corpus}`"
     if config.data.simulated.share:
-        trained += (
-            f", after {100 * config.data.simulated.share:.0f} % of the iterations on recordings "
+        simulated = config.data.simulated
+        others = (
             "simulated from MNIST images"
+            if simulated.corpus == "digits"
+            else (f"of corpus `{simulated.corpus}`")
         )
+        trained += f", after {100 * simulated.share:.0f} % of the iterations on recordings {others}"
     rows = "\n".join(_row(result) for result in (own, *results))
     data = "" if get_corpus(record.corpus).needs_path is False else " --data PATH"
     return f"""# {name}
