@@ -1,6 +1,7 @@
 """A small made-up N-MNIST in the published layout, and a configuration that trains on it."""
 
 import os
+import time
 import zipfile
 
 import numpy as np
@@ -112,3 +113,20 @@ def space_of(config, source, split):
             config, source.training, source.split, split, turned=source.turned_classes
         )
     return task_space(config, source.recordings, source.split, split)
+
+
+def wait_for(path, process):
+    """Wait until there is a file at `path`, which the running `process` writes."""
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def require_one_message(ended, texts):
+    """Require a command's end at bad input: exit code 2, one line that has all `texts`."""
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    for text in texts:
+        assert text in ended.err

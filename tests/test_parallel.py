@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fakes import PATIENCE, TINY
+from fakes import PATIENCE, TINY, wait_for
 from spikeshot import jobs, torchrun, training
 from spikeshot.config import Config, load_config
 from spikeshot.errors import ConfigError, DivergenceError, Interrupted, TeamError
@@ -333,11 +332,7 @@ def test_a_member_that_is_gone_silent_or_stopped_ends_the_run_which_can_go_on(
     arguments = ("train", yaml_file, "--data", fake_zip, "--out", run, *settings)
     process = launch(*arguments, SPIKESHOT_TIMEOUT=str(ANSWER_S))
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not (run / STATE).exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(run / STATE, process)
         if number != signal.SIGINT:
             os.kill(member(process, 1), number)
         else:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fakes import PATIENCE, TINY, fake_files, lingering, write_zip
+from fakes import PATIENCE, TINY, fake_files, lingering, wait_for, write_zip
 from spikeshot import jobs, training
 from spikeshot.config import load_config
 from spikeshot.data.corpora import CORPORA, Corpus
@@ -93,11 +92,7 @@ def test_a_killed_or_stopped_training_goes_on_bit_for_bit(
         text=True,
     )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while not (run / STATE).exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_for(run / STATE, process)
         process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
     finally:

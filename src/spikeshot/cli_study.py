@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 60.0  # between lines of progress where there is no terminal
 
+# Options of both commands.
+Data = Annotated[Path | None, typer.Option(metavar="PATH", help="Recordings: folder or zip.")]
+Processes = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="Points at once [one per core].")
+]
+Episodes = Annotated[int | None, typer.Option(min=2, help="Episodes of each evaluation.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep finished points, continue interrupted ones.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the points and do nothing.")]
+
 
 def sweep(
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A sweep that ships, or a YAML file.")
     ],
-    data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Recordings: folder or zip.")
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the sweep [sweeps/<name>].")
     ] = None,
@@ -32,12 +41,8 @@ def sweep(
         str, typer.Option(metavar="RUN", help="Trained runs as the base, as 'runs/s{seed}'.")
     ] = "",
     seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Seeds.")] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Points at once [one per core].")
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=2, help="Episodes of each evaluation.")
-    ] = None,
+    processes: Processes = None,
+    episodes: Episodes = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an axis, the sweep, or a key."),
@@ -45,12 +50,8 @@ def sweep(
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Points to do, as 'meta-trained/*'.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished points, continue interrupted ones.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the points and do nothing.")
-    ] = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train and evaluate a grid of learners; ends with a table, intervals and figures."""
     from spikeshot.config import Config
@@ -83,16 +84,14 @@ def sweep(
         on_end=shown.on_end,
         stop=StopSignal(),
     )
-    _end(place.out, len(results["points"]), len(points), results["failed"], "Tables")
+    _end(place.out, len(results["points"]), len(points), results["failed"], f"Tables: {place.out}")
 
 
 def study(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A study that ships, or a YAML file.")
     ],
-    data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Recordings: folder or zip.")
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the study [studies/<name>].")
     ] = None,
@@ -102,12 +101,8 @@ def study(
     budget: Annotated[
         str | None, typer.Option(metavar="2000|30m", help="Training of each arm: tasks, or time.")
     ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Points at once [one per core].")
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=2, help="Episodes of each evaluation.")
-    ] = None,
+    processes: Processes = None,
+    episodes: Episodes = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the study, or a key of all arms."),
@@ -115,15 +110,11 @@ def study(
     only: Annotated[
         str | None, typer.Option(metavar="PATTERN", help="Points to do, as 'spiking/*'.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished points, continue interrupted ones.")
-    ] = False,
+    resume: Resume = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Write the report of what is finished.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the points and do nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compare spiking with conventional networks; ends with tables and one HTML report."""
     from spikeshot.config import Config
@@ -160,7 +151,7 @@ def study(
             stop=StopSignal(),
         )
     done = len(points) - len(results["unfinished"])
-    _end(place.out, done, len(points), results["failed"], REPORT)
+    _end(place.out, done, len(points), results["failed"], f"Report: {place.out / REPORT}")
 
 
 def _again(name: str, options: Mapping[str, object], sets: Sequence[str]) -> list[str]:
@@ -169,13 +160,12 @@ def _again(name: str, options: Mapping[str, object], sets: Sequence[str]) -> lis
     return ["spikeshot", "study", name, *given, *(w for text in sets for w in ("--set", text))]
 
 
-def _end(out: Path, done: int, total: int, failed: Mapping[str, str], what: str) -> None:
-    """Print the table and where more is; raises `SweepError` where points failed."""
+def _end(out: Path, done: int, total: int, failed: Mapping[str, str], more: str) -> None:
+    """Print the table and where `more` is; raises `SweepError` where points failed."""
     table = out / "table.md"
     if table.exists():
         print(table.read_text(encoding="utf-8"), end="")
-    where = out / what if what.endswith(".html") else out
-    print(f"{done} of {total} points are done. {what.partition('.')[0].capitalize()}: {where}")
+    print(f"{done} of {total} points are done. {more}")
     if failed:
         lines = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise SweepError(f"{len(failed)} points failed:{lines}")

@@ -159,6 +159,13 @@ def _needed(grid: Grid, seed: int, arm: Arm, values: Mapping[str, str]) -> str:
     )
 
 
+def read_measure(keys: Mapping[str, Any], where: str) -> Measure:
+    """Return the evaluation that `keys` say; raises `ConfigError` as `require_measure` does."""
+    for key, value in keys.items():
+        require_measure(key, value, where)
+    return Measure(**keys)
+
+
 def require_measure(key: str, value: Any, where: str) -> None:
     """Raise `ConfigError` unless an evaluation has such a key and may have such a value."""
     require_known(key, MEASURE_KEYS, f"{where}: key")

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeshot.errors import ConfigError, nearest_hint
-from spikeshot.study.grid import BASE, FRESH, Arm, Axis, Grid, require_measure
-from spikeshot.study.plan import Measure
+from spikeshot.study.grid import BASE, FRESH, Arm, Axis, Grid, read_measure
 from spikeshot.study.yaml_file import (
     mapping,
     plain,
@@ -110,9 +109,9 @@ def _checked(raw: Mapping[str, Any], source: str) -> Grid:
         for name, value in arms_raw.items()
     }
     left_out = tuple(n for n in arms if "run" in (arms_raw[n] or {}) and not arms[n].run)
-    evaluate = mapping(raw.get("evaluate"), f"{source}: evaluate")
-    for key, value in evaluate.items():
-        require_measure(key, value, f"{source}: evaluate")
+    measure = read_measure(
+        mapping(raw.get("evaluate"), f"{source}: evaluate"), f"{source}: evaluate"
+    )
     return Grid(
         Path(source).stem,
         str(raw.get("about", "")),
@@ -121,7 +120,7 @@ def _checked(raw: Mapping[str, Any], source: str) -> Grid:
         axes,
         {name: arm for name, arm in arms.items() if name not in left_out},
         str(raw.get("reference", BASE)),
-        Measure(**evaluate),
+        measure,
         seeds_of(raw.get("seeds", [0]), source),
         left_out,
     )

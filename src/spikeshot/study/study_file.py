@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from spikeshot.errors import ConfigError
-from spikeshot.study.grid import FRESH, Keys, require_measure
+from spikeshot.study.grid import FRESH, Keys, read_measure, require_measure
 from spikeshot.study.plan import Measure
 from spikeshot.study.yaml_file import (
     mapping,
@@ -166,9 +166,9 @@ def _checked(raw: Mapping[str, Any], source: str) -> Study:
             )
     reference = str(raw.get("reference", next(iter(arms))))
     require_known(reference, arms, f"{source}: reference: arm")
-    evaluate = mapping(raw.get("evaluate"), f"{source}: evaluate")
-    for key, value in evaluate.items():
-        require_measure(key, value, f"{source}: evaluate")
+    measure = read_measure(
+        mapping(raw.get("evaluate"), f"{source}: evaluate"), f"{source}: evaluate"
+    )
     return Study(
         Path(source).stem,
         str(raw.get("about", "")),
@@ -177,7 +177,7 @@ def _checked(raw: Mapping[str, Any], source: str) -> Study:
         read_budget(raw["budget"], f"{source}: budget") if "budget" in raw else None,
         arms,
         reference,
-        Measure(**evaluate),
+        measure,
         _steps(raw.get("steps", []), source),
         _tasks(raw.get("tasks", []), source),
         _inside(raw.get("inside", 100), source),
