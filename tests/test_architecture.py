@@ -34,7 +34,7 @@ ALLOWED = {
         *("errors", "config", "data", "snn", "learn", "study"),
         *("assemble", "assemble_network", "overriding", "stored"),
     },
-    "starting": {"errors", "data", "learn", "run_folder", "stored"},
+    "starting": {"errors", "data", "learn", "run_folder", "stored", "assemble"},
     "overriding": {"errors", "config", "yaml_tree", "learn", "stored"},
     "agreement": {"errors", "config", "learn", "assemble", "run_folder"},
     "training": {

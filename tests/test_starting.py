@@ -75,7 +75,6 @@ def test_a_resume_heeds_the_copy_and_not_the_other_run(tmp_path, tiny_run):
     ("change", "message"),
     [
         ("network.layers.0.units=5", r"whose init\.layer0\.weight has shape \(4, .*expected \(5,"),
-        ("task.ways=4", r"whose init\.readout\.weight has shape \(3, .*expected \(4,"),
         ("seed=1", "that this run holds out. Train with the seed"),
         ("train.start=nowhere", "'nowhere', which is not there"),
         ("train.start=/", "is no run: it has no best.safetensors"),
@@ -85,6 +84,15 @@ def test_a_start_that_does_not_fit_is_named(tmp_path, base, change, message):
     with pytest.raises(ConfigError, match=message):
         jobs.train(onward(base, change), tmp_path / "run", data=zip_of(base))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_readout_of_other_ways_starts_at_the_mean_row(tmp_path, base):
+    still = ("task.ways=2", "train.meta_lr=1e-30", "train.iterations=1")
+    jobs.train(onward(base, *still), tmp_path / "run", data=zip_of(base), test=False)
+    ours, theirs = load_file(tmp_path / "run" / BEST), load_file(base / BEST)
+    for name in ("init/readout.weight", "init/readout.bias"):
+        row = theirs[name].mean(0)
+        torch.testing.assert_close(ours[name], torch.stack([row, row]))
 
 
 def test_rates_that_the_other_run_did_not_learn_are_fresh(tmp_path, base):

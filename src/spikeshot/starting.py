@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from spikeshot.assemble import resize_readout
 from spikeshot.data.splits import MetaSplit
 from spikeshot.errors import ConfigError, RunError
 from spikeshot.learn.meta_train import TrainState
@@ -109,6 +110,7 @@ def held_out(start: Start, split: MetaSplit) -> MetaSplit:
 def started(state: TrainState, start: Start) -> TrainState:
     """Return the first state with the weights and learned rates of `start` where names match.
 
+    A readout of another number of ways, as of transfer learning, has the mean row for each new one.
     Raises `ConfigError` where no weight has the same name, or one of the same name another shape.
     """
     init, taken = _taken(state.init, start, "init")
@@ -128,12 +130,14 @@ def _taken(fresh: Params, start: Start, group: str) -> tuple[Params, int]:
         for name in fresh
         if f"{group}/{name}" in start.tensors
     }
+    if "readout.bias" in there:
+        there = resize_readout(there, len(fresh["readout.bias"]))
     for name, value in there.items():
         if value.shape != fresh[name].shape:
             raise ConfigError(
                 f"train.start is {start.source!r}, whose {group}.{name} has shape "
-                f"{tuple(value.shape)}; expected {tuple(fresh[name].shape)}. Use the network, "
-                "task.ways and learn.rates of that run."
+                f"{tuple(value.shape)}; expected {tuple(fresh[name].shape)}. Use the network "
+                "and learn.rates of that run."
             )
     taken = {name: value.to(fresh[name]) for name, value in there.items()}
     return fresh | taken, len(taken)
