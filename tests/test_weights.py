@@ -27,7 +27,9 @@ def test_pooled_convolution_equals_convolution_then_pooling(
     pooled = avg_pool2d(plain, pool).permute(0, 2, 3, 1)
     expected = pooled.unflatten(0, x.shape[:2])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    for mine, theirs in zip(derivatives(found, x, weight), derivatives(expected, x, weight)):
+    for mine, theirs in zip(
+        derivatives(found, x, weight), derivatives(expected, x, weight), strict=True
+    ):
         scale = float(theirs.abs().max())
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12 * scale)
 

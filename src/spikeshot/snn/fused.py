@@ -89,17 +89,16 @@ def fire(
 ) -> tuple[Tensor, Tensor]:
     """Return spikes `[T, *plan.shape]` (pooled) and R after the last step (no gradient).
 
-    x `[T or T + 2, N]`, bias `[C]`; `reset`: R at the first step (zero when None; no gradient).
-    `owned`: nobody else needs the numbers in x, nor does autograd. Without pooling the membrane
-    then takes their place, and without a graph the spikes take the membrane's.
+    x `[T or T + 2, ...]` (N numbers a step), bias `[C]`; `reset`: R at the first step (zero when
+    None; no gradient). `owned`: nobody else needs the numbers in x, nor does autograd. Without
+    pooling the membrane then takes their place, and without a graph the spikes take the membrane's.
     """
-    rows = x.reshape(len(x), -1).contiguous()
     passes = _passes(plan, x.dtype)
     if torch.is_grad_enabled():
-        spikes, _, _, after = _Fire.apply(rows, bias, reset, passes, owned)  # type: ignore[no-untyped-call]
+        spikes, _, _, after = _Fire.apply(x, bias, reset, passes, owned)  # type: ignore[no-untyped-call]
     else:
-        spikes, _, _, after = passes.run(rows, bias, reset, owned, graph=False)
-    return spikes.view(plan.steps, *plan.shape), after
+        spikes, _, _, after = passes.run(x, bias, reset, owned, graph=False)
+    return spikes, after
 
 
 def _same_memory(x: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ class _Fire(Function):
         _, membrane, index, after = output
         ctx.mark_non_differentiable(index, after)
         ctx.set_materialize_grads(False)
-        ctx.rows, ctx.units = len(x), len(bias)
+        ctx.shape, ctx.units = x.shape, len(bias)
         ctx.save_for_backward(membrane, index)
 
     @staticmethod
@@ -133,7 +132,7 @@ class _Fire(Function):
         passes: _Passes = ctx.passes
         if grad is None:
             grad = membrane.new_zeros(passes.plan.steps, passes.gives)
-        given = (grad, extra, membrane, index, ctx.rows, ctx.units)
+        given = (grad, extra, membrane, index, ctx.shape, ctx.units)
         if torch.is_grad_enabled():
             found = _FireBackward.apply(*given, passes)  # type: ignore[no-untyped-call]
         else:  # a node of the graph costs as much as the kernel on a few samples
@@ -147,9 +146,9 @@ class _FireBackward(Function):
     @staticmethod
     def forward(
         grad: Tensor, extra: Tensor | None, membrane: Tensor, index: Tensor,
-        rows: int, units: int, passes: "_Passes",
+        shape: torch.Size, units: int, passes: "_Passes",
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return passes.backward(grad, extra, membrane, index, rows, units)
+        return passes.backward(grad, extra, membrane, index, shape, units)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -188,11 +187,11 @@ class _Passes:
     def run(
         self, x: Tensor, bias: Tensor, reset: Tensor | None, owned: bool, *, graph: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Forward: return spikes, membrane, places of the largest, and R after the last step.
+        """Forward: return spikes `[T, *plan.shape]`, membrane, places of the largest, last R.
 
         Without a `graph` there may be no membrane of its own to return.
         """
-        plan = self.plan
+        plan, x = self.plan, _rows(x).contiguous()
         reuse = owned and plan.mode == kernels.NO_POOL  # a row of x is read before its U is written
         membrane = _same_memory(x[: plan.steps]) if reuse else room(x, plan.steps, self.fires)
         spikes = membrane if reuse and not graph else room(x, plan.steps, self.gives)
@@ -201,36 +200,36 @@ class _Passes:
         after = x.new_zeros(self.fires) if reset is None else reset.clone()
         arrays = (*_views(x, bias), self.response, *_views(after, spikes, membrane, index))
         self._over_strips(kernels.run, arrays, self._threads())
-        return spikes, membrane, index, after
+        return spikes.view(plan.steps, *plan.shape), membrane, index, after
 
     def backward(
         self, grad: Tensor, extra: Tensor | None, membrane: Tensor, index: Tensor,
-        rows: int, units: int,
+        shape: torch.Size, units: int,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Backward: return dX `[rows, N]` and dbias `[units]`."""
+        """Backward: return dX `shape` and dbias `[units]`."""
         b, h, w, c = self.plan.image
-        out = room(membrane, rows, b * h * w * c)
+        out = room(membrane, shape[0], b * h * w * c)
         if h % self.plan.pool or w % self.plan.pool:  # a border that is in no window
             out.zero_()
         threads = self._threads()
         for_bias = membrane.new_zeros(threads, units)
         extra = membrane.new_zeros(0, 0) if extra is None else extra
-        arrays = (*_views(grad, extra, membrane, index), self.response, *_views(out))
+        arrays = (*_views(_rows(grad), extra, membrane, index), self.response, *_views(out))
         self._over_strips(kernels.backward, arrays, threads, for_bias.numpy())
-        return out, for_bias.sum(0) if threads > 1 else for_bias[0]
+        return out.view(shape), for_bias.sum(0) if threads > 1 else for_bias[0]
 
     def double_backward(
         self, for_x: Tensor, for_bias: Tensor, grad: Tensor, membrane: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Tangent and curvature: return what cotangents of dX and dbias give for `grad` and U."""
-        for_grad, for_membrane = room(grad, *grad.shape), room(membrane, *membrane.shape)
+        for_grad, for_membrane = room(grad, len(grad), self.gives), room(membrane, *membrane.shape)
         arrays = (
-            *_views(for_x, for_bias, grad, membrane, index),
+            *_views(_rows(for_x), for_bias, _rows(grad), membrane, index),
             self.response,
             *_views(for_grad, for_membrane),
         )
         self._over_strips(kernels.double_backward, arrays, self._threads())
-        return for_grad, for_membrane
+        return for_grad.view(grad.shape), for_membrane
 
     def _threads(self) -> int:
         elements = self.plan.steps * math.prod(self.plan.image)
@@ -250,6 +249,10 @@ class _Passes:
             kernel(self.strips[start:stop], *arrays, *own, *self.constants)
 
         share_out(len(self.strips), threads, job)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.detach().reshape(len(x), -1)
 
 
 def _views(*tensors: Tensor) -> list[NDArray[Any]]:

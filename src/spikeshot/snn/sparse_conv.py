@@ -7,6 +7,7 @@ of the memory in float32. The input gradient and the double backward's cotangent
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -189,11 +190,17 @@ def _phases(weight: Tensor, taps: int, stride: int) -> Tensor:
     """Return the kernel `[phases * C, units, taps, taps]` of the input gradient's phases."""
     units, channels, size, _ = weight.shape
     padded = F.pad(weight, [0, taps * stride - size] * 2)
-    order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
-    order = order.permute(1, 3, 0, 2).flatten()  # (phases, taps) of each axis, taps mirrored
+    order = _order(taps, stride)
     rows = padded.permute(2, 3, 1, 0).reshape(len(order), channels, units)[order]
     phases = rows.view(stride**2, taps**2, channels, units).permute(0, 2, 3, 1)
     return phases.reshape(stride**2 * channels, units, taps, taps)
+
+
+@lru_cache(maxsize=16)
+def _order(taps: int, stride: int) -> Tensor:
+    """Return the places of a kernel's taps in the order (phases, taps) of each axis, mirrored."""
+    order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
+    return order.permute(1, 3, 0, 2).flatten()
 
 
 def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:

@@ -86,7 +86,7 @@ def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
 def _strided(weight: Tensor, images: Tensor, p: int) -> Tensor:
     """The same as one convolution of stride p."""
     kernel, padding = _folded(weight, p), weight.shape[-1] // 2
-    shape = Geometry(*images.shape[1:3], kernel.shape[-1], p, padding)
+    shape = Geometry(images.shape[1], images.shape[2], kernel.shape[-1], p, padding)
     return product(images, kernel, Convolution(shape))
 
 
