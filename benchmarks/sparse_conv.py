@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn import sparse_conv
+from spikeshot.snn.product import product
 
 DENSITIES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 WORKLOADS = {  # time steps differentiated, layer input (C, H, W), units of the layers after it
@@ -73,7 +74,7 @@ def sparse(x: Tensor, weight: Tensor) -> Tensor:
     bits = sparse_conv.pack(x, weight, shape)
     if not bits.numel():
         return dense(x, weight)
-    return sparse_conv.convolve_spikes(x, weight, bits, shape)
+    return product(x, weight, sparse_conv.Convolution(shape), bits)
 
 
 def build_passes(x: Tensor, weight: Tensor) -> dict[str, Callable[[Any], object]]:

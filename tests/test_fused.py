@@ -115,11 +115,11 @@ def test_several_strips_and_threads(
     monkeypatch.setattr(fused, "STRIP", 16)
     monkeypatch.setattr(fused, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    fused.strip_table.cache_clear()
+    fused._passes.cache_clear()
     style = LayerStyle(Neuron(0.8, 0.6, 0.5, 0.3, sharpness=4.0), kind, where)
     assert_same(monkeypatch, Layer(UNITS, 3, 2), style, state=True)
     assert_same(monkeypatch, Layer(UNITS, 3), style, state=True)
-    fused.strip_table.cache_clear()
+    fused._passes.cache_clear()
 
 
 def test_where_the_kernels_do_not_apply() -> None:

@@ -12,7 +12,8 @@ from spikeshot.snn import sparse_conv, weights, workers
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer
 from spikeshot.snn.network import forward
-from spikeshot.snn.sparse_conv import Geometry
+from spikeshot.snn.product import product
+from spikeshot.snn.sparse_conv import Convolution, Geometry
 
 SHAPES = [(7, 2, 2, 7, 5), (6, 2, 2, 8, 6), (4, 2, 1, 9, 8), (3, 1, 1, 4, 5), (5, 1, 2, 5, 6)]
 SHAPES += [(7, 3, 2, 8, 6), (8, 2, 3, 7, 4)]
@@ -44,8 +45,7 @@ def convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """Over lists of spikes where that is chosen, as in `weights.py`; else our functions, dense."""
     shape = Geometry(x.shape[1], x.shape[2], weight.shape[-1], stride, padding)
     bits = sparse_conv.pack(x, weight, shape)
-    run = sparse_conv.convolve_spikes if bits.numel() else sparse_conv._convolution
-    return run(x, weight, bits, shape)
+    return product(x, weight, Convolution(shape), bits if bits.numel() else None)
 
 
 def is_sparse(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:

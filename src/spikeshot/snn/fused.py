@@ -21,6 +21,7 @@ is the backward pass again, with h. Nothing needs a third derivative: the meta-g
 differentiates each inner gradient once. Strips are shared out to threads (`workers.py`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,36 +89,16 @@ def fire(
 ) -> tuple[Tensor, Tensor]:
     """Return spikes `[T, *plan.shape]` (pooled) and R after the last step (no gradient).
 
-    x `[T or T + 2, N]`, bias `[C]`; `reset`: R at the first step (zero when None; no gradient).
-    `owned`: nobody else needs the numbers in x, nor does autograd. Without pooling the membrane
-    then takes their place, and without a graph the spikes take the membrane's.
+    x `[T or T + 2, ...]` (N numbers a step), bias `[C]`; `reset`: R at the first step (zero when
+    None; no gradient). `owned`: nobody else needs the numbers in x, nor does autograd. Without
+    pooling the membrane then takes their place, and without a graph the spikes take the membrane's.
     """
-    rows = x.reshape(len(x), -1).contiguous()
+    passes = _passes(plan, x.dtype)
     if torch.is_grad_enabled():
-        spikes, _, _, after = _Fire.apply(rows, bias, reset, plan, owned)  # type: ignore[no-untyped-call]
+        spikes, _, _, after = _Fire.apply(x, bias, reset, passes, owned)  # type: ignore[no-untyped-call]
     else:
-        spikes, _, _, after = _run(rows, bias, reset, plan, owned, graph=False)
-    return spikes.view(plan.steps, *plan.shape), after
-
-
-def _run(
-    x: Tensor, bias: Tensor, reset: Tensor | None, plan: Plan, owned: bool, *, graph: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Forward: return spikes, membrane, places of the largest, and R after the last step.
-
-    Without a `graph` there may be no membrane of its own to return.
-    """
-    strips = strip_table(plan)
-    fires, gives = _columns(strips)
-    reuse = owned and plan.mode == kernels.NO_POOL  # a row of x is read before its U is written
-    membrane = _same_memory(x[: plan.steps]) if reuse else room(x, plan.steps, fires)
-    spikes = membrane if reuse and not graph else room(x, plan.steps, gives)
-    places = plan.steps if plan.mode == kernels.MAX_BEFORE else 0
-    index = torch.empty(places, fires, dtype=torch.uint8)
-    after = x.new_zeros(fires) if reset is None else reset.clone()
-    arrays = (x, bias, _response(plan, x), after, spikes, membrane, index)
-    _over_strips(kernels.run, strips, arrays, plan, x)
-    return spikes, membrane, index, after
+        spikes, _, _, after = passes.run(x, bias, reset, owned, graph=False)
+    return spikes, after
 
 
 def _same_memory(x: Tensor) -> Tensor:
@@ -130,17 +111,17 @@ class _Fire(Function):
 
     @staticmethod
     def forward(
-        x: Tensor, bias: Tensor, reset: Tensor | None, plan: Plan, owned: bool
+        x: Tensor, bias: Tensor, reset: Tensor | None, passes: "_Passes", owned: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return _run(x, bias, reset, plan, owned, graph=True)
+        return passes.run(x, bias, reset, owned, graph=True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, bias, _, ctx.plan, _ = inputs
+        x, bias, _, ctx.passes, _ = inputs
         _, membrane, index, after = output
         ctx.mark_non_differentiable(index, after)
         ctx.set_materialize_grads(False)
-        ctx.rows, ctx.units = len(x), len(bias)
+        ctx.shape, ctx.units = x.shape, len(bias)
         ctx.save_for_backward(membrane, index)
 
     @staticmethod
@@ -148,12 +129,15 @@ class _Fire(Function):
         ctx: Any, grad: Tensor | None, extra: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
         membrane, index = ctx.saved_tensors
+        passes: _Passes = ctx.passes
         if grad is None:
-            grad = membrane.new_zeros(ctx.plan.steps, _columns(strip_table(ctx.plan))[1])
-        for_x, for_bias = _FireBackward.apply(  # type: ignore[no-untyped-call]
-            grad, extra, membrane, index, ctx.rows, ctx.units, ctx.plan
-        )
-        return for_x, for_bias, None, None, None
+            grad = membrane.new_zeros(passes.plan.steps, passes.gives)
+        given = (grad, extra, membrane, index, ctx.shape, ctx.units)
+        if torch.is_grad_enabled():
+            found = _FireBackward.apply(*given, passes)  # type: ignore[no-untyped-call]
+        else:  # a node of the graph costs as much as the kernel on a few samples
+            found = passes.backward(*given)
+        return *found, None, None, None
 
 
 class _FireBackward(Function):
@@ -162,24 +146,13 @@ class _FireBackward(Function):
     @staticmethod
     def forward(
         grad: Tensor, extra: Tensor | None, membrane: Tensor, index: Tensor,
-        rows: int, units: int, plan: Plan,
+        shape: torch.Size, units: int, passes: "_Passes",
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        b, h, w, c = plan.image
-        covered = h % plan.pool == 0 and w % plan.pool == 0
-        out = room(membrane, rows, b * h * w * c)
-        if not covered:  # a border that is in no window
-            out.zero_()
-        strips = strip_table(plan)
-        threads = _threads(strips, plan)
-        for_bias = membrane.new_zeros(threads, units)
-        extra = membrane.new_zeros(0, 0) if extra is None else extra.contiguous()
-        arrays = (grad.contiguous(), extra, membrane, index, _response(plan, membrane), out)
-        _over_strips(kernels.backward, strips, arrays, plan, membrane, for_bias)
-        return out, for_bias.sum(0)
+        return passes.backward(grad, extra, membrane, index, shape, units)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        grad, extra, membrane, index, _, _, ctx.plan = inputs
+        grad, extra, membrane, index, _, _, ctx.passes = inputs
         ctx.third_order = extra is not None
         ctx.save_for_backward(grad, membrane, index)
 
@@ -191,16 +164,119 @@ class _FireBackward(Function):
                 "the layer's kernels are differentiable twice, not three times"
             )
         grad, membrane, index = ctx.saved_tensors
-        plan: Plan = ctx.plan
-        for_grad, for_membrane = room(grad, *grad.shape), room(membrane, *membrane.shape)
-        response = _response(plan, membrane)
-        arrays = (for_x, for_bias, grad, membrane, index, response, for_grad, for_membrane)
-        contiguous = tuple(a.contiguous() for a in arrays)
-        _over_strips(kernels.double_backward, strip_table(plan), contiguous, plan, membrane)
+        passes: _Passes = ctx.passes
+        for_grad, for_membrane = passes.double_backward(for_x, for_bias, grad, membrane, index)
         return for_grad, None, for_membrane, None, None, None, None
 
 
+@dataclass(frozen=True)
+class _Passes:
+    """The passes of a plan in one dtype, with all that they need besides the arrays.
+
+    `fires`, `gives`: the columns of U and of the output; `constants`: the kernels' scalars in the
+    arrays' dtype, then the whole numbers.
+    """
+
+    plan: Plan
+    strips: NDArray[np.int64]
+    fires: int
+    gives: int
+    response: NDArray[Any]
+    constants: tuple[Any, ...]
+
+    def run(
+        self, x: Tensor, bias: Tensor, reset: Tensor | None, owned: bool, *, graph: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Forward: return spikes `[T, *plan.shape]`, membrane, places of the largest, last R.
+
+        Without a `graph` there may be no membrane of its own to return.
+        """
+        plan, x = self.plan, _rows(x).contiguous()
+        reuse = owned and plan.mode == kernels.NO_POOL  # a row of x is read before its U is written
+        membrane = _same_memory(x[: plan.steps]) if reuse else room(x, plan.steps, self.fires)
+        spikes = membrane if reuse and not graph else room(x, plan.steps, self.gives)
+        places = plan.steps if plan.mode == kernels.MAX_BEFORE else 0
+        index = torch.empty(places, self.fires, dtype=torch.uint8)
+        after = x.new_zeros(self.fires) if reset is None else reset.clone()
+        arrays = (*_views(x, bias), self.response, *_views(after, spikes, membrane, index))
+        self._over_strips(kernels.run, arrays, self._threads())
+        return spikes.view(plan.steps, *plan.shape), membrane, index, after
+
+    def backward(
+        self, grad: Tensor, extra: Tensor | None, membrane: Tensor, index: Tensor,
+        shape: torch.Size, units: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Backward: return dX `shape` and dbias `[units]`."""
+        b, h, w, c = self.plan.image
+        out = room(membrane, shape[0], b * h * w * c)
+        if h % self.plan.pool or w % self.plan.pool:  # a border that is in no window
+            out.zero_()
+        threads = self._threads()
+        for_bias = membrane.new_zeros(threads, units)
+        extra = membrane.new_zeros(0, 0) if extra is None else extra
+        arrays = (*_views(_rows(grad), extra, membrane, index), self.response, *_views(out))
+        self._over_strips(kernels.backward, arrays, threads, for_bias.numpy())
+        return out.view(shape), for_bias.sum(0) if threads > 1 else for_bias[0]
+
+    def double_backward(
+        self, for_x: Tensor, for_bias: Tensor, grad: Tensor, membrane: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tangent and curvature: return what cotangents of dX and dbias give for `grad` and U."""
+        for_grad, for_membrane = room(grad, len(grad), self.gives), room(membrane, *membrane.shape)
+        arrays = (
+            *_views(_rows(for_x), for_bias, _rows(grad), membrane, index),
+            self.response,
+            *_views(for_grad, for_membrane),
+        )
+        self._over_strips(kernels.double_backward, arrays, self._threads())
+        return for_grad.view(grad.shape), for_membrane
+
+    def _threads(self) -> int:
+        elements = self.plan.steps * math.prod(self.plan.image)
+        return min(threads_for(elements, WORTH_A_THREAD), len(self.strips))
+
+    def _over_strips(
+        self,
+        kernel: Callable[..., None],
+        arrays: tuple[NDArray[Any], ...],
+        threads: int,
+        per_thread: NDArray[Any] | None = None,
+    ) -> None:
+        """Run a kernel over all strips, shared out to threads; each has its row of `per_thread`."""
+
+        def job(i: int, start: int, stop: int) -> None:
+            own = () if per_thread is None else (per_thread[i],)
+            kernel(self.strips[start:stop], *arrays, *own, *self.constants)
+
+        share_out(len(self.strips), threads, job)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.detach().reshape(len(x), -1)
+
+
+def _views(*tensors: Tensor) -> list[NDArray[Any]]:
+    return [t.detach().contiguous().numpy() for t in tensors]
+
+
 @lru_cache(maxsize=256)
+def _passes(plan: Plan, dtype: torch.dtype) -> _Passes:
+    strips = strip_table(plan)
+    n = plan.neuron
+    number = np.float32 if dtype == torch.float32 else np.float64
+    values = (n.alpha, n.beta, n.decay, n.jump, n.threshold, n.sharpness, 1.0)
+    switches = (n.delay, plan.filtered, n.gated, kernels.KINDS[n.surrogate], plan.mode)
+    like = torch.empty(0, dtype=dtype)
+    return _Passes(
+        plan,
+        strips,
+        int(strips[-1, 2] + strips[-1, 3]),
+        int(strips[-1, 4] + strips[-1, 5]),
+        bias_response(n, plan.steps, plan.elapsed, like).numpy(),
+        (*(number(v) for v in values), *switches, *plan.image[2:], plan.pool),
+    )
+
+
 def strip_table(plan: Plan) -> NDArray[np.int64]:
     """Return where the strips of a plan lie, `[strips, 6]` (see `fused_kernels.py`)."""
     b, h, w, c = plan.image
@@ -218,45 +294,3 @@ def strip_table(plan: Plan) -> NDArray[np.int64]:
     return np.stack(
         [at, strip * one, number * fires, fires * one, number * gives, gives * one], axis=1
     )
-
-
-def _columns(strips: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the columns of U and of the output."""
-    return int(strips[-1, 2] + strips[-1, 3]), int(strips[-1, 4] + strips[-1, 5])
-
-
-def _response(plan: Plan, like: Tensor) -> Tensor:
-    return bias_response(plan.neuron, plan.steps, plan.elapsed, like)
-
-
-def _constants(plan: Plan, dtype: torch.dtype) -> tuple[Any, ...]:
-    """Return the kernels' scalars in the arrays' dtype, then the whole numbers."""
-    n = plan.neuron
-    number = np.float32 if dtype == torch.float32 else np.float64
-    values = (n.alpha, n.beta, n.decay, n.jump, n.threshold, n.sharpness, 1.0)
-    switches = (n.delay, plan.filtered, n.gated, kernels.KINDS[n.surrogate], plan.mode)
-    return *(number(v) for v in values), *switches, *plan.image[2:], plan.pool
-
-
-def _threads(strips: NDArray[np.int64], plan: Plan) -> int:
-    elements = plan.steps * int(np.prod(plan.image))
-    return min(threads_for(elements, WORTH_A_THREAD), len(strips))
-
-
-def _over_strips(
-    kernel: Callable[..., None],
-    strips: NDArray[np.int64],
-    arrays: tuple[Tensor, ...],
-    plan: Plan,
-    like: Tensor,
-    per_thread: Tensor | None = None,
-) -> None:
-    """Run a kernel over all strips, shared out to threads; each has its row of `per_thread`."""
-    views = [a.detach().numpy() for a in arrays]
-    constants = _constants(plan, like.dtype)
-
-    def job(i: int, start: int, stop: int) -> None:
-        own = [] if per_thread is None else [per_thread[i].numpy()]
-        kernel(strips[start:stop], *views, *own, *constants)
-
-    share_out(len(strips), _threads(strips, plan), job)

@@ -1,26 +1,19 @@
-"""A convolution that uses the sparsity of spikes where that is faster, exact to any order.
+"""A convolution that uses the sparsity of spikes where that is faster: a way of `product.py`.
 
-With C the convolution, D its input gradient and G its weight gradient, each is bilinear and the
-derivatives of one are the other two, so that three autograd functions close over any order:
-
-    y = C(x, w)     g of y gives D(g, w) for x and G(x, g) for w
-    v = G(x, g)     b of v gives D(g, b) for x and C(x, b) for g
-    z = D(g, w)     a of z gives C(a, w) for g and G(a, g) for w
-
-C and G of spikes x, that is of a binary x of which at most `DENSEST` is ones, sum weight rows and
-gradient rows over lists of spikes (`sparse_kernels.py`). `pack` is the one place that chooses; its
-bits, empty for dense, go with x through all derivatives.
+The convolution and its weight gradient of spikes x, that is of a binary x of which at most
+`DENSEST` is ones, sum weight rows and gradient rows over lists of spikes (`sparse_kernels.py`).
+`pack` is the one place that chooses: its bits, empty for dense, are what the graph keeps of x, 1/32
+of the memory in float32. The input gradient and the double backward's cotangents are dense.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn.grad import conv2d_weight
 
 from spikeshot.snn.room import room
@@ -50,124 +43,32 @@ class Geometry:
         return -(-self.size // self.stride)
 
 
-def _convolution(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-    out: Tensor = _Convolution.apply(x, weight, bits, shape)  # type: ignore[no-untyped-call]
-    return out
+@dataclass(frozen=True)
+class Convolution:
+    """The way of a convolution `[N, H, W, C]`: of bits over lists of spikes, else dense."""
 
+    shape: Geometry
 
-def convolve_spikes(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-    """Return the convolution of spikes `x` of which `pack` made `bits` (not empty).
+    def forward(self, taken: Tensor, weight: Tensor) -> Tensor:
+        """Return `[N, H', W', units]`."""
+        if taken.dtype == torch.uint16:
+            return _sparse_forward(taken, weight, self.shape)
+        y = F.conv2d(_images(taken), weight, stride=self.shape.stride, padding=self.shape.padding)
+        return _last(y).contiguous()
 
-    The graph keeps the bits and not x, which takes 32 times the memory in float32.
-    """
-    out: Tensor = _convolution(_StandIn.apply(x), weight, bits, shape)  # type: ignore[no-untyped-call]
-    return out
+    def for_input(self, grad: Tensor, weight: Tensor) -> Tensor:
+        """Return `[N, H, W, C]`: always dense, an output's gradient is not sparse."""
+        return _dense_input_gradient(grad, weight, self.shape)
 
-
-def _weight_gradient(x: Tensor, grad: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-    out: Tensor = _WeightGradient.apply(x, grad, bits, shape)  # type: ignore[no-untyped-call]
-    return out
-
-
-def _input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
-    out: Tensor = _InputGradient.apply(grad, weight, shape)  # type: ignore[no-untyped-call]
-    return out
-
-
-class _StandIn(Function):
-    """A tensor in the place of x that takes no memory: its gradients are those of x."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.new_full((), float("nan")).expand(x.shape)  # who used it would not go unnoticed
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return g
-
-
-class _Convolution(Function):
-    """C, `[N, H', W', units]`."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-        if bits.numel():
-            return _sparse_forward(bits, weight, shape)
-        y = F.conv2d(_images(x), weight, stride=shape.stride, padding=shape.padding)
-        return _last(y)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, bits, ctx.shape = inputs
-        ctx.save_for_backward(x, weight, bits)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bits = ctx.saved_tensors
-        for_x, for_weight, *_rest = ctx.needs_input_grad
-        return (
-            _input_gradient(g, weight, ctx.shape) if for_x else None,
-            _weight_gradient(x, g, bits, ctx.shape) if for_weight else None,
-            None,
-            None,
-        )
-
-
-class _WeightGradient(Function):
-    """G, `[units, C, k, k]`."""
-
-    @staticmethod
-    def forward(x: Tensor, grad: Tensor, bits: Tensor, shape: Geometry) -> Tensor:
-        if bits.numel():
-            return _sparse_weight_gradient(bits, grad, shape)
-        size = (grad.shape[-1], x.shape[-1], shape.size, shape.size)
+    def for_weight(self, taken: Tensor, grad: Tensor) -> Tensor:
+        """Return `[units, C, k, k]`."""
+        if taken.dtype == torch.uint16:
+            return _sparse_weight_gradient(taken, grad, self.shape)
+        size = (grad.shape[-1], taken.shape[-1], self.shape.size, self.shape.size)
         out: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-            _images(x), size, _images(grad), shape.stride, shape.padding
+            _images(taken), size, _images(grad), self.shape.stride, self.shape.padding
         )
         return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, grad, bits, ctx.shape = inputs
-        ctx.save_for_backward(x, grad, bits)
-
-    @staticmethod
-    def backward(ctx: Any, b: Tensor) -> tuple[Tensor | None, ...]:
-        x, grad, bits = ctx.saved_tensors
-        for_x, for_grad, *_rest = ctx.needs_input_grad
-        return (
-            _input_gradient(grad, b, ctx.shape) if for_x else None,
-            _convolution(x, b, bits, ctx.shape) if for_grad else None,
-            None,
-            None,
-        )
-
-
-class _InputGradient(Function):
-    """D, `[N, H, W, C]`: always dense, an output's gradient is not sparse."""
-
-    @staticmethod
-    def forward(grad: Tensor, weight: Tensor, shape: Geometry) -> Tensor:
-        return _dense_input_gradient(grad, weight, shape)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        grad, weight, ctx.shape = inputs
-        ctx.save_for_backward(grad, weight)
-
-    @staticmethod
-    def backward(ctx: Any, a: Tensor) -> tuple[Tensor | None, ...]:
-        grad, weight = ctx.saved_tensors
-        for_grad, for_weight, _rest = ctx.needs_input_grad
-        return (
-            _convolution(a, weight, _dense(), ctx.shape) if for_grad else None,
-            _weight_gradient(a, grad, _dense(), ctx.shape) if for_weight else None,
-            None,
-        )
 
 
 def _can_gain(x: Tensor, weight: Tensor, shape: Geometry) -> bool:
@@ -289,11 +190,17 @@ def _phases(weight: Tensor, taps: int, stride: int) -> Tensor:
     """Return the kernel `[phases * C, units, taps, taps]` of the input gradient's phases."""
     units, channels, size, _ = weight.shape
     padded = F.pad(weight, [0, taps * stride - size] * 2)
-    order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
-    order = order.permute(1, 3, 0, 2).flatten()  # (phases, taps) of each axis, taps mirrored
+    order = _order(taps, stride)
     rows = padded.permute(2, 3, 1, 0).reshape(len(order), channels, units)[order]
     phases = rows.view(stride**2, taps**2, channels, units).permute(0, 2, 3, 1)
     return phases.reshape(stride**2 * channels, units, taps, taps)
+
+
+@lru_cache(maxsize=16)
+def _order(taps: int, stride: int) -> Tensor:
+    """Return the places of a kernel's taps in the order (phases, taps) of each axis, mirrored."""
+    order = torch.arange((taps * stride) ** 2).view(taps, stride, taps, stride).flip(0, 2)
+    return order.permute(1, 3, 0, 2).flatten()
 
 
 def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:

@@ -10,13 +10,16 @@ Where the activity is spikes, and sparse enough, sums over lists of spikes take 
 this (`sparse_conv.py`).
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
-from spikeshot.snn.sparse_conv import Geometry, convolve_spikes, pack
+from spikeshot.snn.product import product
+from spikeshot.snn.sparse_conv import Convolution, Geometry, pack
 
 
 def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
@@ -27,7 +30,7 @@ def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
     cut) or `[units, F]`.
     """
     if weight.dim() == 2:
-        return F.linear(x.reshape(*x.shape[:2], -1), weight)
+        return product(x.flatten(2).flatten(0, 1), weight, _Matrix()).view(*x.shape[:2], -1)
     images = x.flatten(0, 1)
     y = _as_spikes(weight, images, pool)
     y = _convolve(weight, images, pool) if y is None else y
@@ -44,7 +47,7 @@ def _as_spikes(weight: Tensor, images: Tensor, p: int) -> Tensor | None:
     bits = pack(images, weight, shape)
     if not bits.numel():
         return None
-    return convolve_spikes(images, _folded(weight, p), bits, shape)
+    return product(images, _folded(weight, p), Convolution(shape), bits)
 
 
 def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
@@ -65,7 +68,7 @@ def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
     if low and narrow:
         matrix = wide.permute(2, 3, 0, 4, 5, 6, 1).reshape(h * w * units, -1)
         rows = cells.permute(0, 1, 3, 2, 4, 5).reshape(n, -1)
-        return F.linear(rows, matrix).view(n, h, w, units)
+        return product(rows, matrix, _Matrix()).view(n, h, w, units)
     if narrow:  # columns are part of the channels
         kernel = wide.permute(2, 3, 0, 4, 5, 6, 1).reshape(w * units, in_y, 1, -1)
         rows = cells.permute(0, 1, 3, 2, 4, 5).reshape(n, h, 1, -1)
@@ -83,8 +86,8 @@ def _convolve(weight: Tensor, images: Tensor, p: int) -> Tensor:
 def _strided(weight: Tensor, images: Tensor, p: int) -> Tensor:
     """The same as one convolution of stride p."""
     kernel, padding = _folded(weight, p), weight.shape[-1] // 2
-    y = F.conv2d(images.permute(0, 3, 1, 2), kernel, stride=p, padding=padding)
-    return y.permute(0, 2, 3, 1).contiguous()
+    shape = Geometry(images.shape[1], images.shape[2], kernel.shape[-1], p, padding)
+    return product(images, kernel, Convolution(shape))
 
 
 def _folded(weight: Tensor, p: int) -> Tensor:
@@ -98,8 +101,42 @@ def _folded(weight: Tensor, p: int) -> Tensor:
 
 def _plain(kernel: Tensor, rows: Tensor, padding: tuple[int, int]) -> Tensor:
     """Convolve `rows` `[n, H, W, C]` with `kernel` `[units, k, k, C]`: `[n, H, W, units]`."""
-    y = F.conv2d(rows.permute(0, 3, 1, 2), kernel.permute(0, 3, 1, 2), padding=padding)
-    return y.permute(0, 2, 3, 1).contiguous()
+    return product(rows, kernel.permute(0, 3, 1, 2), _SameSize(padding))
+
+
+@dataclass(frozen=True)
+class _SameSize:
+    """The way of a convolution of stride 1 on `[n, H, W, C]`, with zeros above and beside."""
+
+    padding: tuple[int, int]
+
+    def forward(self, taken: Tensor, weight: Tensor) -> Tensor:
+        y = F.conv2d(taken.permute(0, 3, 1, 2), weight, padding=self.padding)
+        return y.permute(0, 2, 3, 1).contiguous()
+
+    def for_input(self, grad: Tensor, weight: Tensor) -> Tensor:
+        x = F.conv_transpose2d(grad.permute(0, 3, 1, 2), weight, padding=self.padding)
+        return x.permute(0, 2, 3, 1).contiguous()
+
+    def for_weight(self, taken: Tensor, grad: Tensor) -> Tensor:
+        (h, w), (oh, ow), (y, x) = taken.shape[1:3], grad.shape[1:3], self.padding
+        size = (grad.shape[-1], taken.shape[-1], h - oh + 2 * y + 1, w - ow + 2 * x + 1)
+        images, grads = taken.permute(0, 3, 1, 2), grad.permute(0, 3, 1, 2)
+        out: Tensor = conv2d_weight(images, size, grads, 1, self.padding)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Matrix:
+    """The way of a matrix `[units, F]` times rows `[n, F]`."""
+
+    def forward(self, taken: Tensor, weight: Tensor) -> Tensor:
+        return taken @ weight.t()
+
+    def for_input(self, grad: Tensor, weight: Tensor) -> Tensor:
+        return grad @ weight
+
+    def for_weight(self, taken: Tensor, grad: Tensor) -> Tensor:
+        return grad.t() @ taken
 
 
 @lru_cache(maxsize=64)
