@@ -232,7 +232,7 @@ class LearnConfig(Section):
         if self.method != "maml" and wrong:
             raise ValueError(
                 f"method is {self.method!r}, a baseline that knows no {wrong[0]}; expected "
-                f"{wrong[0]} left at its default with it"
+                f"{wrong[0]} left at its default, {getattr(plain, wrong[0])!r}, with it"
             )
         return self
 

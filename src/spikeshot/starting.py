@@ -19,6 +19,8 @@ from spikeshot.learn.rules.rule import Params
 from spikeshot.run_folder import BEST, CONFIG, DATA, START, RunFolder, digest_of, read_learner
 from spikeshot.stored import PREFIX, StoredLearner, open_learner
 
+READOUT = {"readout.weight", "readout.bias"}
+
 
 @dataclass(frozen=True)
 class Start:
@@ -130,14 +132,21 @@ def _taken(fresh: Params, start: Start, group: str) -> tuple[Params, int]:
         for name in fresh
         if f"{group}/{name}" in start.tensors
     }
-    if "readout.bias" in there:
-        there = resize_readout(there, len(fresh["readout.bias"]))
+    whole = there.keys() >= READOUT
     for name, value in there.items():
-        if value.shape != fresh[name].shape:
+        of_other_ways = (
+            whole
+            and name in READOUT
+            and value.dim() == fresh[name].dim()
+            and value.shape[1:] == fresh[name].shape[1:]
+        )
+        if value.shape != fresh[name].shape and not of_other_ways:
             raise ConfigError(
                 f"train.start is {start.source!r}, whose {group}.{name} has shape "
-                f"{tuple(value.shape)}; expected {tuple(fresh[name].shape)}. Use the network "
-                "and learn.rates of that run."
+                f"{tuple(value.shape)}; expected {tuple(fresh[name].shape)}. Use the network, "
+                "learn.rates and, with a rate for every weight, task.ways of that run."
             )
+    if whole:
+        there = resize_readout(there, len(fresh["readout.bias"]))
     taken = {name: value.to(fresh[name]) for name, value in there.items()}
     return fresh | taken, len(taken)

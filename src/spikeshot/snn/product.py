@@ -40,9 +40,9 @@ class Way(Protocol):
 
 def product(x: Tensor, weight: Tensor, way: Way, taken: Tensor | None = None) -> Tensor:
     """Return C of `x` and `weight`; `taken`: what `way` made of x, x itself where not given."""
-    kept = x.detach() if taken is None else taken
     if not torch.is_grad_enabled():
-        return way.forward(kept, weight)
+        return way.forward(x if taken is None else taken, weight)
+    kept = x.detach() if taken is None else taken
     y: Tensor = _Product.apply(x, weight, kept, way)[0]  # type: ignore[no-untyped-call]
     return y
 

@@ -6,9 +6,9 @@ The convolution and its weight gradient of spikes x, that is of a binary x of wh
 of the memory in float32. The input gradient and the double backward's cotangents are dense.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 import torch
@@ -206,7 +206,7 @@ def _order(taps: int, stride: int) -> Tensor:
 def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:
     """Fill `out` `[n, H, W, C]` with the pixels of `phases` `[n, h, w, s, s, C]` from `skip` on."""
     stride = phases.shape[3]
-    for i, j in product(range(stride), repeat=2):
+    for i, j in itertools.product(range(stride), repeat=2):
         to = out[:, (i - skip) % stride :: stride, (j - skip) % stride :: stride]
         y, x = int(i < skip), int(j < skip)
         to.copy_(phases[:, y : y + to.shape[1], x : x + to.shape[2], i, j])

@@ -30,7 +30,9 @@ def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
     cut) or `[units, F]`.
     """
     if weight.dim() == 2:
-        return product(x.flatten(2).flatten(0, 1), weight, _Matrix()).view(*x.shape[:2], -1)
+        return product(x.flatten(2).flatten(0, 1), weight, _Matrix()).view(
+            *x.shape[:2], len(weight)
+        )
     images = x.flatten(0, 1)
     y = _as_spikes(weight, images, pool)
     y = _convolve(weight, images, pool) if y is None else y

@@ -7,8 +7,9 @@
     arms:
       spiking: {label: SNN}
       leaky: {label: ANN twin, set: {network.kind: leaky}}
-      none: {learner: spiking, set: {learn.method: none}}      another arm's learner, evaluated
-      features: {learner: spiking, train: true, set: {...}}    trained on from another arm's
+      none: {learner: spiking, set: {learn.method: none, learn.readout_start: learned}}
+      features: {learner: spiking, train: true, set: {...}}    trained on from another arm's;
+                                        without train its learner is evaluated
     reference: spiking                  what differences are taken to
     evaluate: {split: test, episodes: 600}
     steps: [0, 1, 5, 10]                further evaluations of what is adapted by inner steps
