@@ -132,21 +132,15 @@ def _taken(fresh: Params, start: Start, group: str) -> tuple[Params, int]:
         for name in fresh
         if f"{group}/{name}" in start.tensors
     }
-    whole = there.keys() >= READOUT
+    fitted: Params = there
+    if there.keys() >= READOUT and there["readout.bias"].dim():
+        fitted = resize_readout(there, len(fresh["readout.bias"]))
     for name, value in there.items():
-        of_other_ways = (
-            whole
-            and name in READOUT
-            and value.dim() == fresh[name].dim()
-            and value.shape[1:] == fresh[name].shape[1:]
-        )
-        if value.shape != fresh[name].shape and not of_other_ways:
+        if fitted[name].shape != fresh[name].shape:
             raise ConfigError(
                 f"train.start is {start.source!r}, whose {group}.{name} has shape "
                 f"{tuple(value.shape)}; expected {tuple(fresh[name].shape)}. Use the network, "
                 "learn.rates and, with a rate for every weight, task.ways of that run."
             )
-    if whole:
-        there = resize_readout(there, len(fresh["readout.bias"]))
-    taken = {name: value.to(fresh[name]) for name, value in there.items()}
+    taken = {name: value.to(fresh[name]) for name, value in fitted.items()}
     return fresh | taken, len(taken)

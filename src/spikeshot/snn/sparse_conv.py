@@ -53,8 +53,8 @@ class Convolution:
         """Return `[N, H', W', units]`."""
         if taken.dtype == torch.uint16:
             return _sparse_forward(taken, weight, self.shape)
-        y = F.conv2d(_images(taken), weight, stride=self.shape.stride, padding=self.shape.padding)
-        return _last(y).contiguous()
+        y = F.conv2d(as_images(taken), weight, stride=self.shape.stride, padding=self.shape.padding)
+        return channels_last(y).contiguous()
 
     def for_input(self, grad: Tensor, weight: Tensor) -> Tensor:
         """Return `[N, H, W, C]`: always dense, an output's gradient is not sparse."""
@@ -64,11 +64,19 @@ class Convolution:
         """Return `[units, C, k, k]`."""
         if taken.dtype == torch.uint16:
             return _sparse_weight_gradient(taken, grad, self.shape)
-        size = (grad.shape[-1], taken.shape[-1], self.shape.size, self.shape.size)
-        out: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-            _images(taken), size, _images(grad), self.shape.stride, self.shape.padding
-        )
-        return out
+        size = (self.shape.size, self.shape.size)
+        return dense_weight_gradient(taken, grad, size, self.shape.stride, self.shape.padding)
+
+
+def dense_weight_gradient(
+    x: Tensor, grad: Tensor, size: tuple[int, int], stride: int, padding: int | tuple[int, int]
+) -> Tensor:
+    """Return `[units, C, *size]` for x `[N, H, W, C]` and the output's gradient, channels last."""
+    shape = (grad.shape[-1], x.shape[-1], *size)
+    out: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        as_images(x), shape, as_images(grad), stride, padding
+    )
+    return out
 
 
 def _can_gain(x: Tensor, weight: Tensor, shape: Geometry) -> bool:
@@ -168,7 +176,9 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
             r + padding + 1 - size - (m - 1) * stride
             for r, m in zip(reach, grad.shape[1:3], strict=True)
         ]
-        return _last(F.conv_transpose2d(_images(grad), weight, None, stride, padding, left))
+        return channels_last(
+            F.conv_transpose2d(as_images(grad), weight, None, stride, padding, left)
+        )
     phases = _phases(weight, taps, stride)
     before = taps - 1 - padding // stride
     beyond = [
@@ -178,9 +188,9 @@ def _dense_input_gradient(grad: Tensor, weight: Tensor, shape: Geometry) -> Tens
     block = max(1, BLOCK // (shape.height * shape.width * channels))
     for part, some in zip(torch.split(out, block), torch.split(grad, block), strict=True):
         images = (
-            F.pad(_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else _images(some)
+            F.pad(as_images(some), [0, beyond[1], 0, beyond[0]]) if any(beyond) else as_images(some)
         )
-        y = _last(F.conv2d(images, phases, padding=before))
+        y = channels_last(F.conv2d(images, phases, padding=before))
         phased = y.reshape(*y.shape[:3], stride, stride, channels)
         _shuffle(phased, part, padding % stride)
     return out
@@ -212,9 +222,11 @@ def _shuffle(phases: Tensor, out: Tensor, skip: int) -> None:
         to.copy_(phases[:, y : y + to.shape[1], x : x + to.shape[2], i, j])
 
 
-def _images(x: Tensor) -> Tensor:
+def as_images(x: Tensor) -> Tensor:
+    """Return activity `[N, H, W, C]` as torch's images `[N, C, H, W]`, a view."""
     return x.permute(0, 3, 1, 2)
 
 
-def _last(x: Tensor) -> Tensor:
+def channels_last(x: Tensor) -> Tensor:
+    """Return torch's images `[N, C, H, W]` as activity `[N, H, W, C]`, a view."""
     return x.permute(0, 2, 3, 1)

@@ -16,10 +16,16 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_weight
 
 from spikeshot.snn.product import product
-from spikeshot.snn.sparse_conv import Convolution, Geometry, pack
+from spikeshot.snn.sparse_conv import (
+    Convolution,
+    Geometry,
+    as_images,
+    channels_last,
+    dense_weight_gradient,
+    pack,
+)
 
 
 def weigh(weight: Tensor, x: Tensor, pool: int) -> Tensor:
@@ -113,19 +119,16 @@ class _SameSize:
     padding: tuple[int, int]
 
     def forward(self, taken: Tensor, weight: Tensor) -> Tensor:
-        y = F.conv2d(taken.permute(0, 3, 1, 2), weight, padding=self.padding)
-        return y.permute(0, 2, 3, 1).contiguous()
+        return channels_last(F.conv2d(as_images(taken), weight, padding=self.padding)).contiguous()
 
     def for_input(self, grad: Tensor, weight: Tensor) -> Tensor:
-        x = F.conv_transpose2d(grad.permute(0, 3, 1, 2), weight, padding=self.padding)
-        return x.permute(0, 2, 3, 1).contiguous()
+        x = F.conv_transpose2d(as_images(grad), weight, padding=self.padding)
+        return channels_last(x).contiguous()
 
     def for_weight(self, taken: Tensor, grad: Tensor) -> Tensor:
         (h, w), (oh, ow), (y, x) = taken.shape[1:3], grad.shape[1:3], self.padding
-        size = (grad.shape[-1], taken.shape[-1], h - oh + 2 * y + 1, w - ow + 2 * x + 1)
-        images, grads = taken.permute(0, 3, 1, 2), grad.permute(0, 3, 1, 2)
-        out: Tensor = conv2d_weight(images, size, grads, 1, self.padding)  # type: ignore[no-untyped-call]
-        return out
+        size = (h - oh + 2 * y + 1, w - ow + 2 * x + 1)
+        return dense_weight_gradient(taken, grad, size, 1, self.padding)
 
 
 class _Matrix:
