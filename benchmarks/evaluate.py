@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from spikeshot import jobs
-from spikeshot.assemble import load_recordings
+from spikeshot.assemble_data import load_recordings
 from spikeshot.listener import Silent
 from spikeshot.run_folder import RunFolder
 from spikeshot.study.evaluate import available_cores

@@ -163,7 +163,8 @@ def print_table(rows: list[Row]) -> None:
 
 def spike_densities(folder: Path, tasks: int = 8) -> None:
     """Print how dense input and spikes of a trained run are, on validation tasks."""
-    from spikeshot import assemble
+    from spikeshot.assemble import build_learner, pose, start_state
+    from spikeshot.assemble_data import load_recordings, task_space
     from spikeshot.assemble_network import build_network
     from spikeshot.learn.adapt import adapt
     from spikeshot.run_folder import BEST, RunFolder
@@ -172,18 +173,18 @@ def spike_densities(folder: Path, tasks: int = 8) -> None:
     run = RunFolder.open(folder)
     config, record = run.config(), run.data()
     path = Path(record.path) if record.path else None
-    recordings = assemble.load_recordings(config, record.corpus, path)
-    space = assemble.task_space(config, recordings, record.split, "val")
+    recordings = load_recordings(config, record.corpus, path)
+    space = task_space(config, recordings, record.split, "val")
     network = build_network(config, space.frame_shape)
-    learner = assemble.build_learner(config, network)
+    learner = build_learner(config, network)
     tensors, about = run.read_tensors(BEST, config)
     init = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
     rates = {k.removeprefix("learned/"): v for k, v in tensors.items() if k.startswith("learned/")}
-    fresh = assemble.start_state(config, network, learner, space).init
+    fresh = start_state(config, network, learner, space).init
     found: dict[str, list[float]] = {}
     for episode in range(tasks):
         frames = space.episode(episode).query
-        support = assemble.pose(network, space.episode(episode)).support
+        support = pose(network, space.episode(episode)).support
         rule, steps = learner.rule, config.learn.inner_steps
         adapted = adapt(learner.forward, learner.loss, init, rates, rule, support, steps)
         found.setdefault("input", []).append((frames != 0).double().mean().item())

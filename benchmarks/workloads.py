@@ -100,7 +100,8 @@ def real_frames(workload: Workload, data: Path) -> Tensor:
 
 def task_of_run(folder: Path, data: Path | None = None) -> Task:
     """Return the task of a trained run: its best weights on a meta-validation episode."""
-    from spikeshot.assemble import build_learner, load_recordings, task_space
+    from spikeshot.assemble import build_learner
+    from spikeshot.assemble_data import load_recordings, task_space
     from spikeshot.assemble_network import build_network
     from spikeshot.run_folder import BEST, RunFolder
 

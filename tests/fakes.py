@@ -106,7 +106,7 @@ def write_zip(file, files):
 
 def space_of(config, source, split):
     """Return what a run of `source` draws from in a meta-split: turned classes in training only."""
-    from spikeshot.assemble import task_space
+    from spikeshot.assemble_data import task_space
 
     if split == "train":
         return task_space(

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from spikeshot.assemble import task_space
+from spikeshot.assemble_data import task_space
 from spikeshot.data.splits import SPLITS, indices_by_class
 
 EPISODES = 150

@@ -10,13 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from networks import WAYS, random_frames, relative_error, slopes, small_network
-from spikeshot.assemble import (
-    build_learner,
-    load_source,
-    pose_training,
-    task_space,
-    training_classes,
-)
+from spikeshot.assemble import build_learner, pose_training, training_classes
+from spikeshot.assemble_data import load_source, task_space
 from spikeshot.assemble_network import build_network
 from spikeshot.config import load_config
 from spikeshot.errors import ConfigError

@@ -13,7 +13,7 @@ import meta_step
 import others
 import workloads
 from networks import relative_error
-from spikeshot.assemble import task_space
+from spikeshot.assemble_data import task_space
 from spikeshot.run_folder import BEST, RunFolder
 
 TINY = workloads.Workload("small", 4, 0, (2, 8, 8), (3, 4))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fakes import TINY
 from spikeshot import jobs, training
 from spikeshot.agreement import require_divisible
-from spikeshot.assemble import is_simulated
+from spikeshot.assemble_data import is_simulated
 from spikeshot.config import config_from_dict, load_config
 from spikeshot.errors import ConfigError, Interrupted
 from spikeshot.learn.clock import Clock

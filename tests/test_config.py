@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import TINY
-from spikeshot.assemble import frame_spec
+from spikeshot.assemble_data import frame_spec
 from spikeshot.config import Config, NeuronConfig, load_config, preset_names
 from spikeshot.errors import ConfigError
 

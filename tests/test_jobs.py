@@ -11,7 +11,8 @@ import torch
 
 from fakes import TINY, fake_files, write_zip
 from spikeshot import jobs, opening
-from spikeshot.assemble import load_source, pose, resize_readout, task_space
+from spikeshot.assemble import pose, resize_readout
+from spikeshot.assemble_data import load_source, task_space
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
 from spikeshot.data.corpora import CORPORA, Corpus

@@ -19,7 +19,7 @@ from made_corpora import (
     write_signs,
 )
 from made_files import columns, made_events, mat_file, npz_file, pickled_file
-from spikeshot.assemble import load_source, task_space
+from spikeshot.assemble_data import load_source, task_space
 from spikeshot.config import load_config
 from spikeshot.data.class_splits import shipped_classes
 from spikeshot.data.corpora import CORPORA

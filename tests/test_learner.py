@@ -14,7 +14,8 @@ import spikeshot
 from fakes import TINY, fake_files, write_folder, write_zip
 from made_files import made_events, npy_file, table
 from spikeshot import jobs
-from spikeshot.assemble import build_learner, task_space
+from spikeshot.assemble import build_learner
+from spikeshot.assemble_data import task_space
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config, config_from_dict
 from spikeshot.data.nmnist import read_nmnist

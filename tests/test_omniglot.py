@@ -11,7 +11,7 @@ from PIL import Image
 
 from fakes import space_of, write_folder, write_zip
 from made_corpora import DRAWERS, drawing, drawing_name, omniglot_files, png
-from spikeshot.assemble import load_source, task_space
+from spikeshot.assemble_data import load_source, task_space
 from spikeshot.config import load_config
 from spikeshot.data.corpora import Request, load_corpus
 from spikeshot.data.corpora.omniglot import SHOWN, SIDE, Drawings, read_drawings, record, show

@@ -8,7 +8,7 @@ import yaml
 
 from fakes import TINY, write_folder
 from made_files import csv_file, made_events, npy_file, table
-from spikeshot.assemble import frame_spec
+from spikeshot.assemble_data import frame_spec
 from spikeshot.config import load_config
 from spikeshot.data.corpora import CORPORA, Request, load_corpus
 from spikeshot.data.frames import bin_events

@@ -6,7 +6,7 @@ import pytest
 
 from fakes import write_folder
 from made_files import DAVIS, made_events, mat_file, n_omniglot_file
-from spikeshot.assemble import frame_spec
+from spikeshot.assemble_data import frame_spec
 from spikeshot.config import load_config
 from spikeshot.data.class_splits import shipped_classes
 from spikeshot.data.layouts.asl_dvs import LETTERS, SENSOR_SIZE

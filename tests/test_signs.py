@@ -5,7 +5,7 @@ import pytest
 
 from fakes import write_folder, write_zip
 from made_corpora import SIGNS_PER_DIGIT, jpegs, photograph, write_signs
-from spikeshot.assemble import load_source, task_space
+from spikeshot.assemble_data import load_source, task_space
 from spikeshot.config import load_config
 from spikeshot.data.corpora import Request, load_corpus
 from spikeshot.data.corpora.signs import CLASSES, SHOWN, read_photographs

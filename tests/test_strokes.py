@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fakes import space_of, write_folder, write_zip
 from made_corpora import DRAWERS, strokes_files
-from spikeshot.assemble import load_source
+from spikeshot.assemble_data import load_source
 from spikeshot.config import load_config
 from spikeshot.data.camera import Camera
 from spikeshot.data.corpora import Request, load_corpus

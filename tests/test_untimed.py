@@ -15,7 +15,7 @@ from made_corpora import (
     strokes_files,
     untimed_arrays,
 )
-from spikeshot.assemble import is_simulated, load_source
+from spikeshot.assemble_data import is_simulated, load_source
 from spikeshot.config import load_config
 from spikeshot.data.corpora import Request, load_corpus, untimed
 from spikeshot.data.corpora.omniglot import read_drawings

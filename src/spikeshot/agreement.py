@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spikeshot.assemble import Source
+from spikeshot.assemble_data import Source
 from spikeshot.config import Config
 from spikeshot.errors import ConfigError, RunError
 from spikeshot.learn.parallel import Team

@@ -18,13 +18,8 @@ import torch
 
 import spikeshot
 from spikeshot.agreement import require_divisible, require_same_config, same_source
-from spikeshot.assemble import (
-    Source,
-    build_learner,
-    load_source,
-    task_space,
-    training_task,
-)
+from spikeshot.assemble import build_learner, training_task
+from spikeshot.assemble_data import Source, load_source, task_space
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
 from spikeshot.data.episodes import TaskSpace

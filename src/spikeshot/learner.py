@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeshot.assemble import build_learner, frame_spec, resize_readout
+from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble_data import frame_spec
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
 from spikeshot.data.events import EVENT_DTYPE, Events, make_events

@@ -4,13 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeshot.assemble import (
-    build_learner,
-    load_recordings,
-    resize_readout,
-    split_of_others,
-    task_space,
-)
+from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble_data import load_recordings, split_of_others, task_space
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
 from spikeshot.data.corpora import CORPORA

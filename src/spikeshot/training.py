@@ -15,13 +15,13 @@ import torch
 import spikeshot
 from spikeshot.assemble import (
     build_outer_loop,
-    is_simulated,
     pose,
     pose_training,
     resize_readout,
     start_state,
     training_classes,
 )
+from spikeshot.assemble_data import is_simulated
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
 from spikeshot.errors import Interrupted, TeamError
