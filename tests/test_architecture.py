@@ -31,7 +31,7 @@ ALLOWED = {
     "assemble_network": {"errors", "config", "snn", "study"},
     "assemble_rule": {"errors", "config", "snn", "learn", "study"},
     "assemble_data": {"errors", "config", "data"},
-    "assemble": {"config", "data", "snn", "learn", "study", "assemble_rule"},
+    "assemble": {"config", "data", "snn", "learn", "study", "assemble_data", "assemble_rule"},
     "learner": {
         *("errors", "config", "data", "snn", "learn", "study"),
         *("assemble", "assemble_data", "assemble_network", "overriding", "stored"),

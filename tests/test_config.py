@@ -144,7 +144,7 @@ def test_later_sets_win_and_only_the_whole_must_fit(tmp_path):
         ("train=5", "train is 5"),
         ("trian.iterations=5", "key 'trian' is unknown (did you mean 'train'?)"),
         ("iterations=5", "key 'iterations' is unknown (did you mean 'train.iterations'?)"),
-        ("train.ways=5", "key 'train.ways' is unknown (did you mean 'task.ways'?)"),
+        ("train.shots=5", "key 'train.shots' is unknown (did you mean 'task.shots'?)"),
     ],
 )
 def test_a_set_that_cannot_be_is_explained(tmp_path, override, message):

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from spikeshot.assemble_data import training_size
 from spikeshot.assemble_rule import build_rule
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, Task, TaskSpace
@@ -56,11 +57,11 @@ def build_outer_loop(config: Config) -> OuterLoop:
 def start_state(
     config: Config, network: AnyNetwork, learner: Learner, space: TaskSpace, ways: int | None = None
 ) -> TrainState:
-    """Return the state before the first iteration, with a readout for `ways` (None: a task's)."""
+    """Return the state before the first iteration, with a readout for `ways` (None: the task)."""
     init = config.network.init
     params = init_params(
         network,
-        ways or config.task.ways,
+        ways or training_size(config).ways,
         space.episode(INIT_EPISODE).query,
         generator=torch.Generator().manual_seed(config.seed),
         activity=init.activity,
@@ -70,15 +71,15 @@ def start_state(
     return TrainState(0, params, learner.rule.learned(params))
 
 
-def training_task(config: Config, names: Sequence[str]) -> Task | None:
-    """Return the size of a training task, None for the usual one; `names`: training classes.
+def training_task(config: Config, names: Sequence[str]) -> Task:
+    """Return what is drawn for a training task; `names`: training classes.
 
-    That of transfer is a batch of as many samples, from as many of the classes as it can hold.
+    For transfer it is a batch of as many samples, from as many of the classes as it can hold.
     """
+    size = training_size(config)
     if config.learn.method != "transfer":
-        return None
-    t = config.task
-    return Task(*batch_size(t.ways, t.shots, t.queries, len(names)))
+        return size
+    return Task(*batch_size(size.ways, size.shots, size.queries, len(names)))
 
 
 def training_classes(config: Config, spaces: Mapping[str, TaskSpace]) -> tuple[str, ...]:

@@ -111,6 +111,12 @@ def load_source(config: Config, path: Path | None, progress: Progress | None = N
     return _with_simulated(config, source, path, load) if wanted else source
 
 
+def training_size(config: Config) -> Task:
+    """Return the size of a task of meta-training."""
+    t = config.train
+    return Task(t.ways or config.task.ways, config.task.shots, t.queries or config.task.queries)
+
+
 def is_simulated(config: Config, index: int, place: int | None = None) -> bool:
     """Return whether training task `index`, at `place` of the schedules, is a simulated one."""
     s, t = config.data.simulated, config.train
@@ -142,7 +148,8 @@ def _with_simulated(
         split = split.with_training(simulated.origins)
         classes = split.classes["train"]
         return replace(source, split=split, simulated=simulated, simulated_classes=classes)
-    names = free_classes(simulated, split, config.task.shots + config.task.queries)
+    task = training_size(config)
+    names = free_classes(simulated, split, task.shots + task.queries)
     mine = np.array([i for i, name in enumerate(simulated.classes) if name in names], np.int64)
     simulated = simulated.subset(np.flatnonzero(np.isin(simulated.labels, mine)))
     split = split.with_training(simulated.origins)

@@ -126,11 +126,15 @@ class TrainConfig(_Section):
 
     `start`: a run (or a `.safetensors` learner) whose best weights and learned rates training
     starts from (`starting.py`); "": from fresh ones. `minutes`: a budget of time in place of
-    iterations (`learn/clock.py`; 0: none). `rate_penalty` weighs the squared excess of the query's
-    firing rates over `rate_target`.
+    iterations (`learn/clock.py`; 0: none). `ways` and `queries` of its tasks, where they are others
+    than those of validation and test (0: the same): tasks of more ways than are asked for later
+    make better prototypes (Snell et al. 2017). `rate_penalty` weighs the squared excess of the
+    query's firing rates over `rate_target`.
     """
 
     start: str = ""
+    ways: int = Field(0, ge=0, le=1000)
+    queries: int = Field(0, ge=0, le=1000)
     iterations: int = Field(1000, ge=1)
     minutes: float = Field(0.0, ge=0, le=100_000)
     meta_batch: int = Field(1, ge=1, le=1024)
@@ -181,6 +185,14 @@ class Config(_Section):
             raise ValueError(
                 f"learn.micro_batch is {self.learn.micro_batch}, but network.norm=batch normalises "
                 "over the whole query; expected learn.micro_batch=0, or network.norm=layer"
+            )
+        if self.train.ways == 1:
+            raise ValueError("train.ways is 1; expected 2 or more, or 0 for those of task.ways")
+        if self.train.ways not in (0, self.task.ways) and self.learn.rates == "parameter":
+            raise ValueError(
+                f"train.ways is {self.train.ways} and task.ways {self.task.ways}, but learn.rates "
+                "is 'parameter', which learns a rate for each of the readout's weights; expected "
+                "train.ways=0, or learn.rates=tensor"
             )
         if self.train.rate_penalty and self.network.kind != "spiking":
             raise ValueError(

@@ -200,8 +200,8 @@ class TaskSpace:
         if len(self.classes) < task.ways:
             raise DataError(
                 f"split {self.split} has {len(self.classes)} classes, fewer than ways="
-                f"{task.ways}. Lower task.ways, add classes, or give the split another share of "
-                "them (data.split, data.class_fractions)."
+                f"{task.ways}. Lower task.ways (of training tasks train.ways), add classes, or "
+                "give the split another share of them (data.split, data.class_fractions)."
             )
         need = task.shots + task.queries
         for part in sorted({p for parts in self.classes.values() for p in parts}):
