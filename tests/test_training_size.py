@@ -14,7 +14,7 @@ from spikeshot.jobs import _task_spaces
 from spikeshot.opening import data_of, opened_on
 from spikeshot.stored import open_learner
 
-LARGER = ("train.ways=6", "train.queries=2")
+LARGER = ("train.ways=6", "train.queries=2", "train.validation_ways=4")
 
 
 def keys(*overrides):
@@ -29,13 +29,13 @@ def test_zero_means_the_size_of_every_other_task(overrides, size, tiny_yaml):
     assert training_size(load_config(str(tiny_yaml), overrides)) == size
 
 
-def test_only_training_draws_tasks_of_that_size(tiny_yaml, fake_zip):
+def test_training_and_validation_draw_tasks_of_their_own_sizes(tiny_yaml, fake_zip):
     config = load_config(str(tiny_yaml), [*LARGER, "data.simulated.share=0.5"])
     spaces = _task_spaces(config, load_source(config, fake_zip))
     assert {name: space.task for name, space in spaces.items()} == {
         "train": Task(6, 1, 2),
         "simulated": Task(6, 1, 2),
-        "val": Task(3, 1, 1),
+        "val": Task(4, 1, 1),
     }
     episode = spaces["train"].episode(0)
     assert (len(set(episode.classes)), episode.query.shape[1]) == (6, 12)
@@ -83,6 +83,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(cli, tmp_path, tiny_
     ("overrides", "said"),
     [
         (("train.ways=1",), "train.ways is 1; expected 2 or more, or 0"),
+        (("train.validation_ways=1",), "train.validation_ways is 1; expected 2 or more, or 0"),
         ((*LARGER, "learn.rates=parameter"), "train.ways is 6 and task.ways 3"),
         (("train.queries=-1",), "train.queries is -1"),
     ],

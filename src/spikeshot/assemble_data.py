@@ -117,6 +117,12 @@ def training_size(config: Config) -> Task:
     return Task(t.ways or config.task.ways, config.task.shots, t.queries or config.task.queries)
 
 
+def validation_size(config: Config) -> Task:
+    """Return the size of a task of meta-validation."""
+    t = config.task
+    return Task(config.train.validation_ways or t.ways, t.shots, t.queries)
+
+
 def is_simulated(config: Config, index: int, place: int | None = None) -> bool:
     """Return whether training task `index`, at `place` of the schedules, is a simulated one."""
     s, t = config.data.simulated, config.train

@@ -128,8 +128,9 @@ class TrainConfig(_Section):
     starts from (`starting.py`); "": from fresh ones. `minutes`: a budget of time in place of
     iterations (`learn/clock.py`; 0: none). `ways` and `queries` of its tasks, where they are others
     than those of validation and test (0: the same): tasks of more ways than are asked for later
-    make better prototypes (Snell et al. 2017). `rate_penalty` weighs the squared excess of the
-    query's firing rates over `rate_target`.
+    make better prototypes (Snell et al. 2017). `validation_ways` likewise: where tasks of few ways
+    are all solved, more of them still tell which weights are best. `rate_penalty` weighs the
+    squared excess of the query's firing rates over `rate_target`.
     """
 
     start: str = ""
@@ -147,6 +148,7 @@ class TrainConfig(_Section):
     rate_target: float = Field(0.1, ge=0, le=1)
     validate_every: int = Field(250, ge=1)
     validation_episodes: int = Field(100, ge=2)
+    validation_ways: int = Field(0, ge=0, le=1000)
     checkpoint_every: int = Field(100, ge=1)
     test_episodes: int = Field(600, ge=2)
 
@@ -186,14 +188,16 @@ class Config(_Section):
                 f"learn.micro_batch is {self.learn.micro_batch}, but network.norm=batch normalises "
                 "over the whole query; expected learn.micro_batch=0, or network.norm=layer"
             )
-        if self.train.ways == 1:
-            raise ValueError("train.ways is 1; expected 2 or more, or 0 for those of task.ways")
-        if self.train.ways not in (0, self.task.ways) and self.learn.rates == "parameter":
-            raise ValueError(
-                f"train.ways is {self.train.ways} and task.ways {self.task.ways}, but learn.rates "
-                "is 'parameter', which learns a rate for each of the readout's weights; expected "
-                "train.ways=0, or learn.rates=tensor"
-            )
+        for name in ("ways", "validation_ways"):
+            ways = getattr(self.train, name)
+            if ways == 1:
+                raise ValueError(f"train.{name} is 1; expected 2 or more, or 0 for task.ways")
+            if ways not in (0, self.task.ways) and self.learn.rates == "parameter":
+                raise ValueError(
+                    f"train.{name} is {ways} and task.ways {self.task.ways}, but learn.rates is "
+                    "'parameter', which learns a rate for each of the readout's weights; expected "
+                    f"train.{name}=0, or learn.rates=tensor"
+                )
         if self.train.rate_penalty and self.network.kind != "spiking":
             raise ValueError(
                 f"train.rate_penalty is {self.train.rate_penalty}, but network.kind="

@@ -19,7 +19,7 @@ import torch
 import spikeshot
 from spikeshot.agreement import require_divisible, require_same_config, same_source
 from spikeshot.assemble import build_learner, training_task
-from spikeshot.assemble_data import Source, load_source, task_space
+from spikeshot.assemble_data import Source, load_source, task_space, validation_size
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
 from spikeshot.data.episodes import TaskSpace
@@ -130,7 +130,8 @@ def _task_spaces(config: Config, source: Source) -> dict[str, TaskSpace]:
         task=task,
         turned=source.turned_classes,
     )
-    val = task_space(config, source.recordings, split, "val", overlap=overlap)
+    size = validation_size(config)
+    val = task_space(config, source.recordings, split, "val", overlap=overlap, task=size)
     spaces = {"train": train, "val": val}
     if source.simulated:
         spaces["simulated"] = task_space(
