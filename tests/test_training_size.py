@@ -52,6 +52,7 @@ def test_a_run_is_validated_and_tested_on_its_own_tasks(more, cli, tmp_path, tin
     assert ended.code == 0, ended.err
     results = json.loads((run / "results.json").read_text())
     assert (results["ways"], results["queries"]) == (3, 1)
+    assert (results["training_ways"], results["validation_ways"]) == (6, 4)
     stored = open_learner(run)
     corpus, recordings = data_of(stored, stored.config, None, fake_zip)
     opened = opened_on(stored, stored.config, corpus, recordings)

@@ -169,6 +169,8 @@ def _final_results(training: Training, source: Source, data: Path | None) -> dic
         "best_iteration": training.progress.best_iteration,
         "iterations": training.progress.state.iteration,
         "training_minutes": round(seconds / 60, 2),
+        "training_ways": training.spaces["train"].task.ways,
+        "validation_ways": training.spaces["val"].task.ways,
         "threads": torch.get_num_threads(),
         "processes": training.team.world,
     }

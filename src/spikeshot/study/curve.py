@@ -34,7 +34,10 @@ def curve_points(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[list[fl
 
 
 def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> bytes:
-    """Return a PNG: training and validation accuracy over iterations, the test result as a line."""
+    """Return a PNG: training and validation accuracy over iterations, the test result as a line.
+
+    `training_ways` and `validation_ways` of the result: those of the tasks behind the two curves.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -49,7 +52,7 @@ def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[st
         [train[min(i + WINDOW, len(train)) - 1]["iteration"] for i in blocks],
         [sum(accuracy[i : i + WINDOW]) / len(accuracy[i : i + WINDOW]) for i in blocks],
         color="0.6",
-        label=f"meta-train, mean of {WINDOW}",
+        label=f"meta-train{_ways('training_ways', result)}, mean of {WINDOW}",
     )
     axes.errorbar(
         [m["iteration"] for m in validation],
@@ -57,7 +60,7 @@ def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[st
         [100 * m["ci95"] for m in validation],
         color="C0",
         capsize=2,
-        label="meta-validation, 95 % interval",
+        label=f"meta-validation{_ways('validation_ways', result)}, 95 % interval",
     )
     test, half = 100 * result["accuracy"], 100 * result["ci95"]
     axes.axhspan(test - half, test + half, color="C1", alpha=0.3)
@@ -72,3 +75,9 @@ def draw_learning_curve(metrics: Sequence[Mapping[str, Any]], result: Mapping[st
     png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": "spikeshot"})
     return png.getvalue()
+
+
+def _ways(key: str, result: Mapping[str, Any]) -> str:
+    """Return the ways of a curve's tasks for its label, where they are not those of the test's."""
+    ways = result.get(key, result["ways"])
+    return "" if ways == result["ways"] else f" of {ways} ways"
