@@ -9,8 +9,8 @@ from spikeshot.assemble import resize_readout
 from spikeshot.assemble_data import load_source, training_size
 from spikeshot.config import load_config
 from spikeshot.data.episodes import Task
-from spikeshot.errors import ConfigError
-from spikeshot.jobs import _task_spaces
+from spikeshot.errors import ConfigError, Interrupted
+from spikeshot.jobs import _task_spaces, train
 from spikeshot.opening import data_of, opened_on
 from spikeshot.stored import open_learner
 
@@ -70,9 +70,6 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(cli, tmp_path, tiny_
     checkpoint = ("train.iterations=6", "train.checkpoint_every=2")
     config = load_config(str(tiny_yaml), [*LARGER, *checkpoint])
     calls = iter([False] * 12 + [True] * 1000)
-    from spikeshot.errors import Interrupted
-    from spikeshot.jobs import train
-
     with pytest.raises(Interrupted):
         train(config, parts, data=fake_zip, stop=lambda: next(calls))
     assert cli("train", tiny_yaml, "--data", fake_zip, "--out", parts, *words, "--resume").code == 0

@@ -4,6 +4,7 @@ Whatever ends it (a stop, a kill, a full disk), the run folder then holds a stat
 loop goes on as if it had never ended.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from spikeshot.assemble import (
 from spikeshot.assemble_data import is_simulated
 from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, TaskSpace
-from spikeshot.errors import Interrupted, TeamError
+from spikeshot.errors import DivergenceError, Interrupted, TeamError
 from spikeshot.learn.clock import Clock
 from spikeshot.learn.meta_train import Learner, StepReport, TrainState, meta_step
 from spikeshot.learn.parallel import ALONE, Team
@@ -37,6 +38,8 @@ from spikeshot.run_folder import BEST, STATE, RunFolder
 from spikeshot.starting import Start, started
 from spikeshot.study.baselines.networks import AnyNetwork
 from spikeshot.study.evaluate import evaluate_episodes
+
+STILL = 100  # iterations without any gradient, at chance, after which a network is given up
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,13 @@ class Training:
         self.clock = Clock(config.train.iterations, config.train.minutes)
         self.validated = self.validated_at = 0  # last iteration with a validation, and its place
         self.stopwatch, self.team = stopwatch, team
+        self.still = 0  # iterations in a row whose gradient was zero
         self.first = progress.state.iteration  # where this process took the run up
 
     def go(self) -> None:
         """Train until the budget is spent; a stop saves the state and raises `Interrupted`.
 
+        Raises `DivergenceError` for numbers that are not finite and for a network gone silent.
         At the end all that the first process wrote is there for the others.
         """
         t = self.config.train
@@ -141,8 +146,10 @@ class Training:
         try:
             self._validate_if_due()  # where it was stopped between a step and its validation
             while not self._over:
-                if self._iterate(made).stopping:
+                report = self._iterate(made)
+                if report.stopping:
                     self._interrupt()
+                self._require_life(report)
                 self._validate_if_due()
                 done = self.progress.state.iteration
                 if done % t.checkpoint_every == 0 or self._over:
@@ -219,6 +226,23 @@ class Training:
             self.progress = Progress(state, p.best_accuracy, p.best_iteration)
             self.listener.on_step(report)
         return report
+
+    def _require_life(self, report: StepReport) -> None:
+        """Raise `DivergenceError` after `STILL` iterations that had no gradient and only chance.
+
+        A layer that never fires passes nothing on, and far from the threshold its surrogate's
+        derivative is zero in floating point: nothing brings such a network back.
+        """
+        ways = len(self.classes) or self.spaces["train"].task.ways
+        silent = not report.grad_norm and report.loss > 0.9 * math.log(ways)
+        self.still = self.still + 1 if silent else 0
+        if self.still >= STILL:
+            raise DivergenceError(
+                f"iteration {report.iteration}: for {STILL} iterations the meta-gradient is 0 "
+                "and the accuracy chance: the network has gone silent, and no gradient brings it "
+                "back. Lower train.meta_lr or train.rate_penalty, raise train.warmup, or take "
+                "another seed."
+            )
 
     def _validate_if_due(self) -> None:
         every, done = self.config.train.validate_every, self.progress.state.iteration
