@@ -57,7 +57,7 @@ def build_outer_loop(config: Config) -> OuterLoop:
 def start_state(
     config: Config, network: AnyNetwork, learner: Learner, space: TaskSpace, ways: int | None = None
 ) -> TrainState:
-    """Return the state before the first iteration, with a readout for `ways` (None: the task)."""
+    """Return the state before the first iteration; its readout is for `ways` (None: training's)."""
     init = config.network.init
     params = init_params(
         network,

@@ -31,7 +31,7 @@ class RunError(SpikeshotError):
 
 
 class DivergenceError(SpikeshotError):
-    """Training met a NaN or infinite number; the last good checkpoint is kept."""
+    """Training met a NaN or infinite number, or fell silent; the last good checkpoint is kept."""
 
 
 class Interrupted(SpikeshotError):
