@@ -1,14 +1,16 @@
 """Small networks, frames and parameters that the numerical tests share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from spikeshot.snn.init import init_params
 from spikeshot.snn.layer import Layer, LayerStyle, PoolKind, PoolWhere
-from spikeshot.snn.network import Network, Readout
+from spikeshot.snn.network import Network, Readout, forward
 from spikeshot.snn.neuron import Neuron, Reset
 
 WAYS = 3
@@ -67,6 +69,34 @@ def relative_error(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
     largest = max(float(v.detach().abs().max()) for v in expected.values())
     gap = max(float((found[n] - v).detach().abs().max()) for n, v in expected.items())
     return gap / largest
+
+
+def through_two_inner_steps(network: Network, frames: Tensor) -> dict[str, Tensor]:
+    """Return logits, an inner gradient and a meta-gradient through two gradient steps."""
+    params = {k: v.requires_grad_() for k, v in start(network).items()}
+    stepped = dict(params)
+    for _ in range(2):
+        loss = cross_entropy(forward(network, stepped, frames), random_labels(5))
+        grads = torch.autograd.grad(loss, list(stepped.values()), create_graph=True)
+        stepped = {k: v - 0.05 * g for (k, v), g in zip(stepped.items(), grads, strict=True)}
+    logits = forward(network, stepped, frames)
+    meta = torch.autograd.grad((logits + 1).pow(3).sum(), list(params.values()))
+    out = {"logits": logits + 1}
+    out |= {f"inner/{k}": g for k, g in zip(params, grads, strict=True)}
+    out |= {f"meta/{k}": g for k, g in zip(params, meta, strict=True)}
+    return out
+
+
+def require_oracle(network: Network) -> None:
+    """Hold logits, inner gradient and meta-gradient against the oracle's."""
+    frames = random_frames(5)
+    found = through_two_inner_steps(network, frames)
+    expected = through_two_inner_steps(replace(network, engine="oracle"), frames)
+    for part in ("logits", "inner/", "meta/"):
+        mine = {k: v for k, v in found.items() if k.startswith(part)}
+        theirs = {k: v for k, v in expected.items() if k.startswith(part)}
+        assert any(v.abs().max() > 1e-6 for v in theirs.values())
+        assert relative_error(mine, theirs) < 1e-12
 
 
 def slopes(

@@ -5,22 +5,18 @@ from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from networks import (
     RESETS,
     WAYS,
     random_frames,
-    random_labels,
-    relative_error,
+    require_oracle,
     small_network,
     start,
 )
 from spikeshot.errors import ConfigError
 from spikeshot.snn.layer import Layer, PoolKind, PoolWhere
 from spikeshot.snn.network import (
-    Network,
     Readout,
     forward,
     forward_recorded,
@@ -28,23 +24,6 @@ from spikeshot.snn.network import (
     prepare,
 )
 from spikeshot.snn.neuron import Reset
-
-
-def through_two_inner_steps(network: Network, frames: Tensor) -> dict[str, Tensor]:
-    """Return logits, an inner gradient and a meta-gradient through two gradient steps."""
-    params = {k: v.requires_grad_() for k, v in start(network).items()}
-    stepped = dict(params)
-    for _ in range(2):
-        loss = cross_entropy(forward(network, stepped, frames), random_labels(5))
-        grads = torch.autograd.grad(loss, list(stepped.values()), create_graph=True)
-        stepped = {k: v - 0.05 * g for (k, v), g in zip(stepped.items(), grads, strict=True)}
-    logits = forward(network, stepped, frames)
-    meta = torch.autograd.grad((logits + 1).pow(3).sum(), list(params.values()))
-    out = {"logits": logits + 1}
-    out |= {f"inner/{k}": g for k, g in zip(params, grads, strict=True)}
-    out |= {f"meta/{k}": g for k, g in zip(params, meta, strict=True)}
-    return out
-
 
 CASES = [
     *product(RESETS, ["average", "max"], ["before", "after"], ["last"], [0, 1], [0, 3]),
@@ -88,18 +67,6 @@ def test_an_integrator_in_front_without_decay_of_its_own_sees_the_sum_of_all_fra
     torch.testing.assert_close(
         trace, 1.5 * frames.sum(0).movedim(1, -1), rtol=1e-6, atol=1e-6, check_stride=False
     )
-
-
-def require_oracle(network: Network) -> None:
-    """Hold logits, inner gradient and meta-gradient against the oracle's."""
-    frames = random_frames(5)
-    found = through_two_inner_steps(network, frames)
-    expected = through_two_inner_steps(replace(network, engine="oracle"), frames)
-    for part in ("logits", "inner/", "meta/"):
-        mine = {k: v for k, v in found.items() if k.startswith(part)}
-        theirs = {k: v for k, v in expected.items() if k.startswith(part)}
-        assert any(v.abs().max() > 1e-6 for v in theirs.values())
-        assert relative_error(mine, theirs) < 1e-12
 
 
 @pytest.mark.parametrize("reset", RESETS)
