@@ -44,6 +44,7 @@ NETWORKS = {
     "relu, average before": replace(
         CONVENTIONAL, kind="relu", pool_kind="average", pool_where="before"
     ),
+    "relu, gain control": replace(CONVENTIONAL, kind="relu", gain_control=True),
     "frames": CONVENTIONAL,
     "frames, layer norm": replace(CONVENTIONAL, norm="layer"),
     "pixels": replace(CONVENTIONAL, kind="pixels"),

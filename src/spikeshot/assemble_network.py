@@ -27,11 +27,12 @@ def build_network(config: Config, frame_shape: tuple[int, int, int]) -> AnyNetwo
             n.pool_where,
             n.norm,
             n.input_gain,
+            n.gain_control,
         )
     network = Network(
         frame_shape,
         layers,
-        LayerStyle(_neuron(config), n.pool_kind, n.pool_where),
+        LayerStyle(_neuron(config), n.pool_kind, n.pool_where, n.gain_control),
         n.readout,
         n.burn_in,
         n.input_gain,

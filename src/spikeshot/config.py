@@ -92,7 +92,8 @@ class NetworkConfig(_Section):
 
     `kind`: spiking, or a network to compare with, of the same layers (`study/baselines/`): the
     `leaky` twin without spikes, `relu` on time bins as channels, `frames`, the usual CNN on summed
-    events (`norm`: its normalisation), and `pixels`, the summed events themselves.
+    events (`norm`: its normalisation), and `pixels`, the summed events themselves. `gain_control`,
+    of all but the last two, which do without: `snn/gain_control.py`.
     """
 
     kind: Literal["spiking", "leaky", "relu", "frames", "pixels"] = "spiking"
@@ -109,6 +110,7 @@ class NetworkConfig(_Section):
     input_gain: float = Field(1.0, gt=0)
     input_alpha: float | None = Field(None, ge=0, lt=1)
     hold: int = Field(0, ge=0, le=10_000)
+    gain_control: bool = False
     neuron: NeuronConfig = NeuronConfig()
     init: InitConfig = InitConfig()
 

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from spikeshot.snn.layer import Layer, LayerStyle, layer_drive, layer_spikes, run_drive
-from spikeshot.snn.network import Network, parameter_shapes, prepare, read_out
+from spikeshot.snn.network import (
+    Network,
+    parameter_shapes,
+    prepare,
+    read_out,
+    readout_style,
+)
 from spikeshot.snn.neuron import bias_response
 
 
@@ -29,8 +35,9 @@ def init_params(
     """Return a parameter tree fitted to `frames` `[T, B, C, H, W]`, in their dtype and device.
 
     `activity`: share of spikes per neuron and step in every layer; `drive_std`: standard deviation
-    of the membrane drive; `readout_std`: that of the logits, whose mean is made
-    zero for every way (0: start at zero; for a spiking readout, relative to `drive_std`).
+    of the membrane drive (under gain control, which sets it, without effect); `readout_std`: that
+    of the logits, whose mean is made zero for every way (0: start at zero; for a spiking readout,
+    relative to `drive_std`).
     """
     params = orthogonal_tree(parameter_shapes(network, ways), generator, frames)
     x = prepare(replace(network, engine="auto"), frames)
@@ -38,7 +45,8 @@ def init_params(
         for i, layer in enumerate(network.layers):
             x = _fit(f"layer{i}", layer, params, network.style, x, activity, drive_std, i == 0)
         if network.readout == "count":  # spiking units too
-            _fit("readout", Layer(ways), params, network.style, x, activity, drive_std)
+            style = readout_style(network.style)
+            _fit("readout", Layer(ways), params, style, x, activity, drive_std)
             params["readout.weight"] *= readout_std
         else:
             fit_readout(params, read_out(network, params, x, None).logits, readout_std)
@@ -85,7 +93,10 @@ def _fit(
     """Scale the weights and set the bias of one layer, in place; return its activity on `x`."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
     drive = layer_drive(layer, style, weight, bias, x, traced=traced)
-    weight *= drive_std / drive.std().clamp(min=1e-6)
+    found = drive.std().clamp(min=1e-6)
+    if style.gain_control:
+        drive_std = found.item()
+    weight *= drive_std / found
     bias.fill_(_bias_for_activity(drive, style, activity, drive_std))
     return layer_spikes(layer, style, weight, bias, x, traced=traced)[0]
 

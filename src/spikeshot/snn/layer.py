@@ -3,7 +3,8 @@
 Between layers, activity is `[T, B, H, W, C]` (or `[T, B, F]` after a fully connected layer):
 contiguous with channels last, so that time is a matrix row and a convolution sees channels_last.
 The leaky filter is linear in time and the weights are linear in space, so they commute: the weights
-come first, and all that follows them is one sweep over memory (`fused.py`). Only the first layer's
+come first, and all that follows them is one sweep over memory (`fused.py`); under gain control they
+do not, and the weights come first by definition. Only the first layer's
 input is filtered beforehand: it is the same for all parameters (`network.prepare`).
 """
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeshot.snn.gain_control import control_gain
 from spikeshot.snn.neuron import Neuron, bias_response, filter_matrix
 from spikeshot.snn.spike import spikes
 from spikeshot.snn.weights import weigh
@@ -37,17 +39,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerStyle:
-    """What all layers of a network share: the neuron, and how and where activity is pooled."""
+    """What all layers of a network share: the neuron, and how and where activity is pooled.
+
+    `gain_control`: the weighted input of a step is divided by its root mean square over the layer
+    (`gain_control.py`), before it is filtered: W S_t, in the first layer W P_t; as pooled, where
+    averages come before the spike. The weights then do not commute with the filter any more.
+    """
 
     neuron: Neuron
     pool_kind: PoolKind = "average"
     pool_where: PoolWhere = "before"
+    gain_control: bool = False
 
 
 class LayerState(NamedTuple):
     """What a layer carries into the next window.
 
-    `trace` `[2, B, ...]`: Q and P of its input (None where the input is a trace already);
+    `trace` `[2, B, ...]`: Q and P of its input, of its weighted input under gain control (None
+    where the input is a trace already);
     `reset` `[N]`: R of its neurons, flattened; `elapsed`: time steps since rest.
     """
 
@@ -156,7 +165,8 @@ def layer_burn_in(
     s, reset = layer_spikes(layer, style, weight, bias, x, traced=traced)
     if traced:
         return s, LayerState(None, reset, len(x))
-    return s, trace_state(style.neuron, x, reset)
+    carried = _weigh(layer, style, weight, x, None) if style.gain_control else x
+    return s, trace_state(style.neuron, carried, reset)
 
 
 def trace_state(neuron: Neuron, x: Tensor, reset: Tensor) -> LayerState:
@@ -171,8 +181,12 @@ def _weigh(
     """Apply the weights to the rows of `x` and, after them, of the state, which is not sparse."""
     pool = _linear_pool(layer, style)
     y = weigh(weight, x, pool)
+    if style.gain_control:
+        y = control_gain(y, 2)
     if state is None or state.trace is None:
         return y
+    if style.gain_control:
+        return torch.cat([y, state.trace])
     return torch.cat([y, weigh(weight, state.trace, pool)])
 
 

@@ -245,7 +245,8 @@ def _run_burn_in(network: Network, params: Params, x: Tensor) -> State:
         state.append(after)
     if network.readout == "count":
         weight, bias = params["readout.weight"], params["readout.bias"]
-        _, after = layer_burn_in(_readout_layer(weight), network.style, weight, bias, x)
+        style = readout_style(network.style)
+        _, after = layer_burn_in(_readout_layer(weight), style, weight, bias, x)
         state.append(after)
     else:
         state.append(trace_state(network.style.neuron, x, x.new_zeros(0)))
@@ -268,7 +269,8 @@ def read_out(
     if network.readout != "count":
         logits = linear(features, weight, bias)
         return Activity(logits, record, features, x.new_ones(()))
-    s, _ = layer_spikes(_readout_layer(weight), network.style, weight, bias, x, state)
+    style = readout_style(network.style)
+    s, _ = layer_spikes(_readout_layer(weight), style, weight, bias, x, state)
     response = bias_response(neuron, len(x), state.elapsed if state else 0, x)
     return Activity(s.sum(0), record, features, response.sum())
 
@@ -278,6 +280,11 @@ _OVER_TIME: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda matrix: matrix.mean(0, keepdim=True),
     "count": lambda matrix: matrix.sum(0, keepdim=True),
 }
+
+
+def readout_style(style: LayerStyle) -> LayerStyle:
+    """Return the style of spiking readout units: no gain control, for their rates are logits."""
+    return replace(style, gain_control=False)
 
 
 def _readout_layer(weight: Tensor) -> Layer:

@@ -11,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeshot.snn.gain_control import EPS
 from spikeshot.snn.layer import Layer, LayerStyle
-from spikeshot.snn.network import Activity, Network, Params
+from spikeshot.snn.network import Activity, Network, Params, readout_style
 from spikeshot.snn.neuron import Neuron
+
+_LINEAR = ("before", "average")  # pooling that commutes with the weights
 
 
 class _StepSpike(torch.autograd.Function):
@@ -44,8 +47,10 @@ class _Population:
         weight: Tensor,
         bias: Tensor,
         input_alpha: float | None = None,
+        *,
+        first: bool = False,
     ) -> None:
-        self.input_alpha = input_alpha
+        self.input_alpha, self.first = input_alpha, first
         self.layer, self.style, self.neuron = layer, style, style.neuron
         self.weight, self.bias = weight, bias
         self.q: Tensor | None = None
@@ -68,8 +73,9 @@ class _Population:
     def step(self, x: Tensor) -> Tensor:
         """Advance by one input `[B, C, H, W]` or `[B, F]`; return spikes, pooled."""
         n, pooled = self.neuron, self.layer.kernel > 0 and self.layer.pool > 1
-        v = self._weigh(self.trace(x))
-        if pooled and self.style.pool_where == "before":
+        v = self._controlled(x) if self.style.gain_control else self._weigh(self.trace(x))
+        pools = pooled and self.style.pool_where == "before"
+        if pools and not (self.style.gain_control and self.style.pool_kind == "average"):
             v = self._pool(v)
         self.unit = n.alpha * self.unit + (1 - n.alpha)
         bias = self.bias_trace * self.bias
@@ -79,6 +85,17 @@ class _Population:
         s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)  # type: ignore[no-untyped-call]
         self._reset(u, s)
         return self._pool(s) if pooled and self.style.pool_where == "after" else s
+
+    def _controlled(self, x: Tensor) -> Tensor:
+        """Return the drive under gain control: of W P in the first layer, else of W S, filtered.
+
+        Averages before the spike are part of W.
+        """
+        y = self._weigh(self.trace(x) if self.first else x)
+        if self.layer.kernel and (self.style.pool_where, self.style.pool_kind) == _LINEAR:
+            y = self._pool(y)
+        y = y / (y.square().flatten(1).mean(1) + EPS).sqrt().view(-1, *[1] * (y.dim() - 1))
+        return y if self.first else self.trace(y)
 
     @property
     def bias_trace(self) -> float:
@@ -119,11 +136,12 @@ def record_stepwise(network: Network, params: Params, frames: Tensor) -> Activit
         _Population(
             *(layer, style, params[f"layer{i}.weight"], params[f"layer{i}.bias"]),
             input_alpha=None if i else network.input_alpha,
+            first=i == 0,
         )
         for i, layer in enumerate(network.layers)
     ]
     weight, bias = params["readout.weight"], params["readout.bias"]
-    readout = _Population(Layer(weight.shape[0]), style, weight, bias)
+    readout = _Population(Layer(weight.shape[0]), readout_style(style), weight, bias)
     record: list[list[Tensor]] = [[] for _ in populations]
     outputs: list[Tensor] = []
     traces: list[Tensor] = []

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeshot.snn.gain_control import control_gain
 from spikeshot.snn.init import fit_readout, orthogonal_tree
 from spikeshot.snn.layer import Layer, PoolKind, PoolWhere
 from spikeshot.snn.network import layer_shapes
@@ -35,6 +36,7 @@ class FrameNetwork:
     `relu`. `norm`, of `frames`: by the statistics of the `batch`, of the support at a step of
     adaptation and of the query afterwards, as MAML's own code does, which tells each query sample
     something of the others; or of each sample, over its `layer`. `input_gain` multiplies counts.
+    `gain_control`, of `relu`: as the spiking network's (`snn/gain_control.py`).
     """
 
     kind: FrameKind
@@ -45,6 +47,7 @@ class FrameNetwork:
     pool_where: PoolWhere = "before"
     norm: Norm = "batch"
     input_gain: float = 1.0
+    gain_control: bool = False
 
 
 def parameter_shapes(network: FrameNetwork, ways: int) -> dict[str, tuple[int, ...]]:
@@ -127,10 +130,12 @@ def _drive(network: FrameNetwork, i: int, params: Params, x: Tensor) -> Tensor:
     """Return the weighted sums of layer `i`, pooled if pooling comes before the bias."""
     layer, weight = network.layers[i], params[f"layer{i}.weight"]
     if not layer.kernel:
-        return F.linear(x.flatten(1), weight)
-    y = F.conv2d(x, weight, padding=layer.kernel // 2)
-    before = network.kind == "relu" and network.pool_where == "before"
-    return _pool(y, layer.pool, network.pool_kind) if before else y
+        y = F.linear(x.flatten(1), weight)
+    else:
+        y = F.conv2d(x, weight, padding=layer.kernel // 2)
+        if network.kind == "relu" and network.pool_where == "before":
+            y = _pool(y, layer.pool, network.pool_kind)
+    return control_gain(y, 1) if network.kind == "relu" and network.gain_control else y
 
 
 def _activity(network: FrameNetwork, i: int, params: Params, drive: Tensor) -> Tensor:
