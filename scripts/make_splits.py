@@ -1,6 +1,7 @@
 """Write the class splits that ship and are not published ready to use (`data/splits/*.json`).
 
     python scripts/make_splits.py alphabets
+    python scripts/make_splits.py tuning
     python scripts/make_splits.py letters PUBLISHED.json NAME
 
 `alphabets`: Omniglot by alphabet. Eight alphabets have published strokes; numpy's generator of
@@ -10,10 +11,17 @@ a test alphabet of the strokes is one of the images too, and of 30 alphabets 20/
 training, validation and test. Of the strokes the generator then moves one more alphabet from
 training to validation, for one alphabet alone says little: 4/2/2.
 
+`tuning`: for choosing settings of Double N-MNIST and double-signs, `double_nmnist` once more within
+its training and validation classes: 20 of the 64 training classes are held out, as alike as the
+test classes are (of 4,000 draws the first whose pairs have as many digits in common at one place,
+35 of 190), and the 16 validation classes are its test. The published validation classes have 15,
+and 16-way tasks of them are soon all solved.
+
 `letters`: a published split of Double ASL-DVS, whose pairs are written there as two numbers of
 letters (`1.0`), with the pairs written as letters (`ba`).
 """
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -72,6 +80,29 @@ def alphabets():
     }
 
 
+def tuning():
+    """Return {file name: split} for choosing settings of pairs of digits."""
+    published = json.loads((FOLDER / "double_nmnist.json").read_text("utf-8"))
+    classes, wanted = published["train"], alike(published["test"])
+    rng = np.random.default_rng(0)
+    draws = [[classes[i] for i in rng.permutation(64)[:20]] for _ in range(4_000)]
+    held_out = sorted(min(draws, key=lambda draw: abs(alike(draw) - wanted)))
+    return {
+        "double_nmnist_tuning": {
+            "about": "for choosing settings: no test class of double_nmnist is in it",
+            "source": "scripts/make_splits.py tuning, of the published split",
+            "train": [c for c in classes if c not in held_out],
+            "val": held_out,
+            "test": published["val"],
+        }
+    }
+
+
+def alike(pairs):
+    """Return how many pairs of classes have a digit in common at one place."""
+    return sum(a == c or b == d for (a, b), (c, d) in itertools.combinations(pairs, 2))
+
+
 def share_out(names, sizes, rng):
     """Return {split: names}, drawn at random."""
     order = [names[i] for i in rng.permutation(len(names))]
@@ -98,8 +129,8 @@ def write(name, split):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "alphabets":
-        for name, split in alphabets().items():
+    if sys.argv[1] in ("alphabets", "tuning"):
+        for name, split in (alphabets if sys.argv[1] == "alphabets" else tuning)().items():
             write(name, split)
     else:
         write(sys.argv[3], letters(json.loads(Path(sys.argv[2]).read_text())))

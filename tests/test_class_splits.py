@@ -79,15 +79,22 @@ def test_a_split_in_the_package_is_the_published_one(shared_data, name, publishe
         assert [parts_of(pair) for pair in shipped[s]] == [read(pair) for pair in raw[s]]
 
 
-def test_the_splits_by_alphabet_are_what_their_seed_gives():
+def test_seeded_splits_are_what_their_seed_gives():
     script = Path(__file__).parents[1] / "scripts" / "make_splits.py"
     spec = importlib.util.spec_from_file_location("make_splits", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    made = module.alphabets()
-    assert len(made) == 3
+    made = module.alphabets() | module.tuning()
+    assert len(made) == 4
     for name, split in made.items():
         assert shipped_classes(name) == {s: tuple(split[s]) for s in SPLITS}
+
+
+def test_the_split_for_choosing_settings_has_no_test_class():
+    published, tuning = shipped_classes("double_nmnist"), shipped_classes("double_nmnist_tuning")
+    assert sorted(tuning["train"] + tuning["val"]) == sorted(published["train"])
+    assert tuning["test"] == published["val"]
+    assert [len(tuning[s]) for s in SPLITS] == [44, 20, 16]
 
 
 def test_a_test_alphabet_of_the_strokes_is_one_of_the_images_too():
