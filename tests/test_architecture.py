@@ -27,7 +27,7 @@ ALLOWED = {
     "config": {"errors", "yaml_tree", "config_data", "config_errors", "config_learn"},
     "listener": {"config", "learn", "study"},
     "run_folder": {"errors", "config", "data"},
-    "stored": {"errors", "config", "data", "run_folder"},
+    "stored": {"errors", "config", "data", "snn", "run_folder"},
     "assemble_network": {"errors", "config", "snn", "study"},
     "assemble_rule": {"errors", "config", "snn", "learn", "study"},
     "assemble_data": {"errors", "config", "data"},
@@ -36,15 +36,15 @@ ALLOWED = {
         *("errors", "config", "data", "snn", "learn", "study"),
         *("assemble", "assemble_data", "assemble_network", "overriding", "stored"),
     },
-    "starting": {"errors", "data", "learn", "run_folder", "stored", "assemble"},
+    "starting": {"errors", "data", "learn", "snn", "run_folder", "stored"},
     "overriding": {"errors", "config", "yaml_tree", "learn", "stored"},
     "agreement": {"errors", "config", "learn", "assemble_data", "run_folder"},
     "training": {
-        *("version", "errors", "config", "data", "learn", "study"),
+        *("version", "errors", "config", "data", "learn", "snn", "study"),
         *("listener", "run_folder", "assemble", "assemble_data", "starting"),
     },
     "opening": {
-        *("errors", "config", "data", "learn", "study"),
+        *("errors", "config", "data", "learn", "snn", "study"),
         *("assemble", "assemble_data", "assemble_network", "overriding", "stored", "training"),
     },
     "jobs": {

@@ -11,7 +11,7 @@ import torch
 
 from fakes import TINY, fake_files, write_zip
 from spikeshot import jobs, opening
-from spikeshot.assemble import pose, resize_readout
+from spikeshot.assemble import pose
 from spikeshot.assemble_data import load_source, task_space
 from spikeshot.config import Config
 from spikeshot.data.augment import Augmentation
@@ -24,6 +24,7 @@ from spikeshot.learn.scoring import Score
 from spikeshot.learner import load
 from spikeshot.listener import Silent
 from spikeshot.run_folder import RunFolder
+from spikeshot.snn.network import resize_readout
 from spikeshot.training import Training
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from networks import random_frames, small_network, start
-from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble import build_learner
 from spikeshot.assemble_network import build_network
 from spikeshot.config import load_config
 from spikeshot.errors import ConfigError
@@ -28,7 +28,7 @@ from spikeshot.learn.rules.start import Prototypes
 from spikeshot.learn.rules.transform import DescendAtRate
 from spikeshot.learn.scoring import score_episode
 from spikeshot.snn import network as network_module
-from spikeshot.snn.network import Readout, prepare
+from spikeshot.snn.network import Readout, prepare, resize_readout
 from spikeshot.snn.network_forward import NetworkForward
 from spikeshot.study.baselines.methods import learn_by
 

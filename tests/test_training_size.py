@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
-from spikeshot.assemble import resize_readout
 from spikeshot.assemble_data import load_source, training_size
 from spikeshot.config import load_config
 from spikeshot.data.episodes import Task
 from spikeshot.errors import ConfigError, Interrupted
 from spikeshot.jobs import _task_spaces, train
 from spikeshot.opening import data_of, opened_on
-from spikeshot.stored import open_learner
+from spikeshot.snn.network import resize_readout
+from spikeshot.stored import export, open_learner
 
 LARGER = ("train.ways=6", "train.queries=2", "train.validation_ways=4")
 
@@ -61,6 +61,9 @@ def test_a_run_is_validated_and_tested_on_its_own_tasks(more, cli, tmp_path, tin
     assert torch.equal(
         opened.init["readout.weight"], resize_readout(stored.init, 3)["readout.weight"]
     )
+    export(run, tmp_path / "mine.safetensors")
+    shipped = open_learner(tmp_path / "mine.safetensors")
+    assert all(torch.equal(shipped.init[name], value) for name, value in opened.init.items())
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(cli, tmp_path, tiny_yaml, fake_zip):

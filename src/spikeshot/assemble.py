@@ -13,7 +13,7 @@ from spikeshot.config import Config
 from spikeshot.data.episodes import Episode, Task, TaskSpace
 from spikeshot.learn.meta_gradient import RatePenalty
 from spikeshot.learn.meta_train import Learner, OuterLoop, TrainState
-from spikeshot.learn.rules.rule import Batch, Params, Posed
+from spikeshot.learn.rules.rule import Batch, Posed
 from spikeshot.snn.network import Network, forward_with_rates
 from spikeshot.study.baselines.methods import learn_by
 from spikeshot.study.baselines.networks import AnyNetwork, forward_of, init_params, prepare
@@ -113,16 +113,3 @@ def pose(network: AnyNetwork, episode: Episode) -> Posed:
         Batch(prepare(network, episode.query), episode.query_labels),
         episode.key,
     )
-
-
-def resize_readout(params: Params, ways: int) -> Params:
-    """Return the parameters with a readout for another number of ways.
-
-    Every new row is the mean of the meta-trained rows: no way is preferred before adaptation.
-    """
-    resized = dict(params)
-    if len(params["readout.bias"]) != ways:
-        for name in ("readout.weight", "readout.bias"):
-            mean = params[name].mean(0, keepdim=True)
-            resized[name] = mean.expand(ways, *mean.shape[1:]).clone()
-    return resized

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble import build_learner
 from spikeshot.assemble_data import frame_spec
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
@@ -27,7 +27,7 @@ from spikeshot.learn.adapt import adaptation, begin, last
 from spikeshot.learn.meta_train import Learner
 from spikeshot.learn.rules.rule import Batch, Moment, Params, Rule
 from spikeshot.overriding import weights_and_rates
-from spikeshot.snn.network import Network, forward_recorded
+from spikeshot.snn.network import Network, forward_recorded, resize_readout
 from spikeshot.stored import StoredLearner, open_learner
 from spikeshot.study.baselines.networks import AnyNetwork, prepare
 

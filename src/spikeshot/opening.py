@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spikeshot.assemble import build_learner, resize_readout
+from spikeshot.assemble import build_learner
 from spikeshot.assemble_data import load_recordings, split_of_others, task_space
 from spikeshot.assemble_network import build_network
 from spikeshot.config import Config
@@ -16,6 +16,7 @@ from spikeshot.learn.meta_train import Learner
 from spikeshot.learn.rules.rule import Params
 from spikeshot.learn.scoring import Score
 from spikeshot.overriding import weights_and_rates
+from spikeshot.snn.network import resize_readout
 from spikeshot.stored import StoredLearner
 from spikeshot.study.baselines.networks import AnyNetwork
 from spikeshot.training import scorer

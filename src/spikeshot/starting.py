@@ -11,12 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from spikeshot.assemble import resize_readout
 from spikeshot.data.splits import MetaSplit
 from spikeshot.errors import ConfigError, RunError
 from spikeshot.learn.meta_train import TrainState
 from spikeshot.learn.rules.rule import Params
 from spikeshot.run_folder import BEST, CONFIG, DATA, START, RunFolder, digest_of, read_learner
+from spikeshot.snn.network import resize_readout
 from spikeshot.stored import PREFIX, StoredLearner, open_learner
 
 READOUT = {"readout.weight", "readout.bias"}

@@ -30,6 +30,7 @@ from spikeshot.run_folder import (
     read_learner,
     tensor_bytes,
 )
+from spikeshot.snn.network import resize_readout
 
 PREFIX = "pretrained:"
 LEARNER, CARD = "learner.safetensors", "card.md"
@@ -100,14 +101,17 @@ def export(run: Path, file: Path, sensor_size: tuple[int, int] | None = None) ->
     """Write the learner of a finished run into one file, with its recipe; return its bytes.
 
     The file says which recordings the learner has seen by their names, so that it can be evaluated
-    on any others. `sensor_size` (width, height) is for runs of earlier versions, which did not
-    note it. Raises `RunError` where the run has no result yet.
+    on any others. Its readout is for `task.ways`, though it may have been trained on more: what an
+    evaluation makes of it anyway. `sensor_size` (width, height) is for runs of earlier versions,
+    which did not note it. Raises `RunError` where the run has no result yet.
     """
     folder = RunFolder.open(run)
     record, results = folder.data(), folder.results()
     if results is None:
         raise RunError(f"{run} has no results yet; expected a finished run. Resume it first.")
-    tensors, about = folder.read_tensors(BEST, folder.config())
+    config = folder.config()
+    tensors, about = folder.read_tensors(BEST, config)
+    tensors = _with_readout_of_a_task(tensors, config.task.ways)
     validations = (m for m in folder.metrics() if m["kind"] == "validation")
     best = next((m for m in validations if m["iteration"] == about["iteration"]), None)
     if sensor_size is not None:
@@ -131,6 +135,12 @@ def export(run: Path, file: Path, sensor_size: tuple[int, int] | None = None) ->
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror}); choose another.") from error
     return len(raw)
+
+
+def _with_readout_of_a_task(tensors: Mapping[str, Tensor], ways: int) -> dict[str, Tensor]:
+    """Return a learner's tensors, those of `init/` with a readout for so many ways."""
+    start = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
+    return dict(tensors) | {f"init/{k}": v for k, v in resize_readout(start, ways).items()}
 
 
 def _shipped(text: str) -> StoredLearner:

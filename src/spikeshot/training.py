@@ -18,7 +18,6 @@ from spikeshot.assemble import (
     build_outer_loop,
     pose,
     pose_training,
-    resize_readout,
     start_state,
     training_classes,
 )
@@ -35,6 +34,7 @@ from spikeshot.learn.scoring import Score, score_episode
 from spikeshot.learn.stopwatch import OFF, Profile, Stopwatch
 from spikeshot.listener import Listener
 from spikeshot.run_folder import BEST, STATE, RunFolder
+from spikeshot.snn.network import resize_readout
 from spikeshot.starting import Start, started
 from spikeshot.study.baselines.networks import AnyNetwork
 from spikeshot.study.evaluate import evaluate_episodes

@@ -114,6 +114,19 @@ def layer_shapes(
     return shapes
 
 
+def resize_readout(params: Params, ways: int) -> dict[str, Tensor]:
+    """Return the parameters with a readout for another number of ways.
+
+    Every new row is the mean of the meta-trained rows: no way is preferred before adaptation.
+    """
+    resized = dict(params)
+    if len(params["readout.bias"]) != ways:
+        for name in ("readout.weight", "readout.bias"):
+            mean = params[name].mean(0, keepdim=True)
+            resized[name] = mean.expand(ways, *mean.shape[1:]).clone()
+    return resized
+
+
 def prepare(network: Network, frames: Tensor) -> Tensor:
     """Return what `forward_prepared` takes for frames `[T, B, C, H, W]`: made once per task.
 
