@@ -317,7 +317,7 @@ def test_every_study_that_ships_is_a_plan(name):
     }
     budget = f"train.iterations={study.budget.tasks}"
     trained = [p for p in points if p.train and "centroid" not in p.arm]
-    assert len(trained) == 6 + ("dense" in study.arms)
+    assert len(trained) == 6 + len({"dense", "each-alone"} & set(study.arms))
     assert all(budget in p.overrides for p in trained)
 
 
