@@ -67,7 +67,7 @@ def test_double_asl_dvs_runs_with_both_published_splits(cli, asl_dvs, tmp_path, 
     "frames", [(), ("data.crop=null", "data.downsample=10"), ("data.stretch=false",)]
 )
 def test_n_omniglot_runs_in_either_size_and_time(cli, n_omniglot, tmp_path, frames):
-    frames = ("task.ways=5", *frames)  # five characters of a split are here
+    frames = ("task.ways=5", "train.ways=0", *frames)  # five characters of a split are here
     record = train(cli, "n-omniglot-fast", n_omniglot, tmp_path / "run", *frames)
     assert (record["corpus"], record["recordings"]) == ("n-omniglot", 300)
     assert {name: len(c) for name, c in record["split"]["classes"].items()} == {

@@ -305,7 +305,7 @@ def test_a_recording_depends_on_its_strokes_seed_and_name_alone(folder):
 
 def test_a_run_s_splits_share_no_class_and_no_drawing(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("SPIKESHOT_CACHE", str(tmp_path))
-    overrides = ["task.queries=2", "task.ways=3", "data.simulated={}"]
+    overrides = ["task.queries=2", "task.ways=3", "train.ways=0", "data.simulated={}"]
     config = load_config("omniglot-strokes-fast", overrides)
     source = load_source(config, folder)
     seen = {}

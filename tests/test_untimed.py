@@ -206,7 +206,7 @@ def test_missing_files_are_named_with_whence_and_how_to_do_without(tmp_path, fol
 
 
 def config(*overrides):
-    small = ["task.queries=2", "task.ways=3", *overrides]
+    small = ["task.queries=2", "task.ways=3", "train.ways=0", "train.queries=0", *overrides]
     return load_config("omniglot-strokes-fast", small)
 
 
