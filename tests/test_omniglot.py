@@ -32,7 +32,7 @@ def cache(monkeypatch, tmp_path):
 
 
 def config(*more):
-    return load_config("omniglot-fast", ["task.queries=2", "task.ways=3", *more])
+    return load_config("omniglot-fast", ["task.queries=2", "task.ways=3", "train.ways=0", *more])
 
 
 # --- reading -------------------------------------------------------------------------------------
