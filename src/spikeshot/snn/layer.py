@@ -4,8 +4,8 @@ Between layers, activity is `[T, B, H, W, C]` (or `[T, B, F]` after a fully conn
 contiguous with channels last, so that time is a matrix row and a convolution sees channels_last.
 The leaky filter is linear in time and the weights are linear in space, so they commute: the weights
 come first, and all that follows them is one sweep over memory (`fused.py`); under gain control they
-do not, and the weights come first by definition. Only the first layer's
-input is filtered beforehand: it is the same for all parameters (`network.prepare`).
+do not, and the weights come first by definition. Only the first layer's input is filtered
+beforehand: it is the same for all parameters (`network.prepare`).
 """
 
 from dataclasses import dataclass
