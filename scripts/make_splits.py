@@ -129,8 +129,9 @@ def write(name, split):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("alphabets", "tuning"):
-        for name, split in (alphabets if sys.argv[1] == "alphabets" else tuning)().items():
+    makers = {"alphabets": alphabets, "tuning": tuning}
+    if sys.argv[1] in makers:
+        for name, split in makers[sys.argv[1]]().items():
             write(name, split)
     else:
         write(sys.argv[3], letters(json.loads(Path(sys.argv[2]).read_text())))

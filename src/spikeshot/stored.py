@@ -111,7 +111,8 @@ def export(run: Path, file: Path, sensor_size: tuple[int, int] | None = None) ->
         raise RunError(f"{run} has no results yet; expected a finished run. Resume it first.")
     config = folder.config()
     tensors, about = folder.read_tensors(BEST, config)
-    tensors = _with_readout_of_a_task(tensors, config.task.ways)
+    fitting = resize_readout(_parted(tensors)[0], config.task.ways)
+    tensors = tensors | {f"init/{name}": value for name, value in fitting.items()}
     validations = (m for m in folder.metrics() if m["kind"] == "validation")
     best = next((m for m in validations if m["iteration"] == about["iteration"]), None)
     if sensor_size is not None:
@@ -135,12 +136,6 @@ def export(run: Path, file: Path, sensor_size: tuple[int, int] | None = None) ->
     except OSError as error:
         raise RunError(f"{file} cannot be written ({error.strerror}); choose another.") from error
     return len(raw)
-
-
-def _with_readout_of_a_task(tensors: Mapping[str, Tensor], ways: int) -> dict[str, Tensor]:
-    """Return a learner's tensors, those of `init/` with a readout for so many ways."""
-    start = {k.removeprefix("init/"): v for k, v in tensors.items() if k.startswith("init/")}
-    return dict(tensors) | {f"init/{k}": v for k, v in resize_readout(start, ways).items()}
 
 
 def _shipped(text: str) -> StoredLearner:

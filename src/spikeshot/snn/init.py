@@ -94,7 +94,7 @@ def _fit(
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
     drive = layer_drive(layer, style, weight, bias, x, traced=traced)
     found = drive.std().clamp(min=1e-6)
-    if style.gain_control:
+    if style.gain_control:  # which takes away any scale of the weights
         drive_std = found.item()
     weight *= drive_std / found
     bias.fill_(_bias_for_activity(drive, style, activity, drive_std))

@@ -185,9 +185,8 @@ def _weigh(
         y = control_gain(y, 2)
     if state is None or state.trace is None:
         return y
-    if style.gain_control:
-        return torch.cat([y, state.trace])
-    return torch.cat([y, weigh(weight, state.trace, pool)])
+    carried = state.trace if style.gain_control else weigh(weight, state.trace, pool)
+    return torch.cat([y, carried])
 
 
 def _linear_pool(layer: Layer, style: LayerStyle) -> int:

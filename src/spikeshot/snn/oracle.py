@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn.gain_control import EPS
-from spikeshot.snn.layer import Layer, LayerStyle
+from spikeshot.snn.layer import Layer, LayerStyle, PoolWhere
 from spikeshot.snn.network import Activity, Network, Params, readout_style
 from spikeshot.snn.neuron import Neuron
-
-_LINEAR = ("before", "average")  # pooling that commutes with the weights
 
 
 class _StepSpike(torch.autograd.Function):
@@ -72,10 +70,9 @@ class _Population:
 
     def step(self, x: Tensor) -> Tensor:
         """Advance by one input `[B, C, H, W]` or `[B, F]`; return spikes, pooled."""
-        n, pooled = self.neuron, self.layer.kernel > 0 and self.layer.pool > 1
+        n = self.neuron
         v = self._controlled(x) if self.style.gain_control else self._weigh(self.trace(x))
-        pools = pooled and self.style.pool_where == "before"
-        if pools and not (self.style.gain_control and self.style.pool_kind == "average"):
+        if self._pools("before") and self.style.pool_kind == "max":
             v = self._pool(v)
         self.unit = n.alpha * self.unit + (1 - n.alpha)
         bias = self.bias_trace * self.bias
@@ -84,16 +81,11 @@ class _Population:
         v = u - n.threshold
         s = n.rule.primitive(v, n.sharpness) if n.soft else _StepSpike.apply(v, n)  # type: ignore[no-untyped-call]
         self._reset(u, s)
-        return self._pool(s) if pooled and self.style.pool_where == "after" else s
+        return self._pool(s) if self._pools("after") else s
 
     def _controlled(self, x: Tensor) -> Tensor:
-        """Return the drive under gain control: of W P in the first layer, else of W S, filtered.
-
-        Averages before the spike are part of W.
-        """
+        """Return the drive under gain control: of W P in the first layer, else of W S, filtered."""
         y = self._weigh(self.trace(x) if self.first else x)
-        if self.layer.kernel and (self.style.pool_where, self.style.pool_kind) == _LINEAR:
-            y = self._pool(y)
         y = y / (y.square().flatten(1).mean(1) + EPS).sqrt().view(-1, *[1] * (y.dim() - 1))
         return y if self.first else self.trace(y)
 
@@ -119,9 +111,16 @@ class _Population:
             self.r = n.alpha * (r - u * s)
 
     def _weigh(self, x: Tensor) -> Tensor:
+        """Apply the weights; averages before the spike, which are linear, are part of them."""
         if self.layer.kernel:
-            return F.conv2d(x, self.weight, padding=self.layer.kernel // 2)
+            y = F.conv2d(x, self.weight, padding=self.layer.kernel // 2)
+            linear = self._pools("before") and self.style.pool_kind == "average"
+            return self._pool(y) if linear else y
         return F.linear(x.flatten(1) if x.dim() == 2 else _features(x), self.weight)
+
+    def _pools(self, where: PoolWhere) -> bool:
+        pooled = self.layer.kernel > 0 and self.layer.pool > 1
+        return pooled and self.style.pool_where == where
 
     def _pool(self, x: Tensor) -> Tensor:
         pool = F.avg_pool2d if self.style.pool_kind == "average" else F.max_pool2d
