@@ -326,6 +326,21 @@ def test_finished_points_are_kept_and_lost_ones_done_again(done, tmp_path):
         sweeps.sweep(other, points_of(other), there, resume=True)
 
 
+def test_points_of_a_preset_that_has_changed_since_are_refused(done, tmp_path):
+    place, grid, _ = done
+    there = replace(place, out=tmp_path / "out")
+    shutil.copytree(place.out, there.out)
+    changed = yaml.safe_load(Path(grid.base).read_text())
+    changed["train"]["meta_lr"] = 0.5
+    base = tmp_path / "tiny.yaml"
+    base.write_text(yaml.safe_dump(changed))
+    for file in there.out.rglob("point.json"):  # the same name, as a preset's is
+        file.write_text(file.read_text().replace(json.dumps(grid.base), json.dumps(str(base))))
+    other = replace(grid, base=str(base))
+    with pytest.raises(RunError, match=r"point base/s0 .*: train.meta_lr is 0.5, was "):
+        sweeps.sweep(other, points_of(other), there, resume=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_or_stopped_sweep_goes_on_bit_for_bit(tmp_path, fake_zip, number):

@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import spikeshot
-from spikeshot.config import Config, load_config
+from spikeshot.config import Config, config_from_dict, load_config
 from spikeshot.errors import ConfigError, Interrupted, RunError, SpikeshotError
 from spikeshot.inspecting import inspect_run
 from spikeshot.overriding import overridden
 from spikeshot.provenance import commit, machine
-from spikeshot.run_folder import BEST, CONFIG, RunFolder, digest_of, json_ready, read_learner
+from spikeshot.run_folder import (
+    BEST,
+    CONFIG,
+    RunFolder,
+    digest_of,
+    first_difference,
+    json_ready,
+    read_learner,
+)
 from spikeshot.study.curve import curve_points
 from spikeshot.study.figures import draw_rows
 from spikeshot.study.grid import Grid
@@ -206,7 +214,8 @@ class _Ears:
 def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
     """Return the points that are finished, by name.
 
-    Raises `RunError` for one that was made by another recipe, or is damaged.
+    Raises `RunError` for one that was made by another recipe or from a preset that has changed
+    since, or that is damaged.
     """
     done = {}
     for point in points:
@@ -215,7 +224,7 @@ def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
             continue
         try:
             record = json.loads(file.read_bytes())
-            recipe, result = record["recipe"], record["result"]
+            recipe, result, config = record["recipe"], record["result"], record["config"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{file} is damaged ({error}). Delete it, then --resume.") from error
         ours = json.loads(json.dumps(point.recipe()))
@@ -225,8 +234,23 @@ def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
                 f"point {point.name} in {place.out} was made by another recipe: {key} is "
                 f"{ours[key]!r}, was {recipe.get(key)!r}. Choose another --out."
             )
+        if point.train and (other := _other_training(config, training_config(point, place))):
+            raise RunError(
+                f"point {point.name} in {place.out} was trained with another configuration (has "
+                f"{point.base} changed since?): {other}. Choose another --out."
+            )
         done[point.name] = Done(point, result, read_scores(file.with_name(SCORES)), record)
     return done
+
+
+def _other_training(recorded: Mapping[str, Any], ours: Config) -> str:
+    """Return the first key in which a recorded training is another than ours, or "".
+
+    Where its start lay is of no account, for folders are moved: what it was the recipe says.
+    """
+    before = config_from_dict(recorded, "its record")
+    train = before.train.model_copy(update={"start": ours.train.start})
+    return first_difference(before.model_copy(update={"train": train}), ours)
 
 
 def do_points(
