@@ -22,12 +22,13 @@ from spikeshot.learn.meta_gradient import RatePenalty, meta_gradient
 from spikeshot.learn.rules.presets import get_rule
 from spikeshot.learn.rules.rule import Batch
 from spikeshot.snn.network import forward, forward_recorded, forward_with_rates, prepare
+from spikeshot.study.activity import firing_rates
 
 SUPPORT = Batch(random_frames(1), random_labels(1))
 QUERY = Batch(random_frames(2), random_labels(2))
 
 
-def task(network, weight=5.0, target=0.02):
+def task(network, weight=5.0, target=0.02, over="layers"):
     rule, init = get_rule("sgd", 0.3, "tensor"), start(network)
     support, query = (Batch(prepare(network, b.frames), b.labels) for b in (SUPPORT, QUERY))
     return {
@@ -39,7 +40,7 @@ def task(network, weight=5.0, target=0.02):
         "support": support,
         "query": query,
         "steps": 2,
-        "penalty": RatePenalty(partial(forward_with_rates, network), weight, target),
+        "penalty": RatePenalty(partial(forward_with_rates, network, over=over), weight, target),
     }
 
 
@@ -69,17 +70,32 @@ def test_rates_are_the_spikes_counted(burn_in):
     torch.testing.assert_close(again, rates)
 
 
-def test_exact_against_central_differences_on_the_soft_twin():
+@pytest.mark.parametrize("pool_where", ["before", "after"])
+def test_the_rate_over_all_neurons_is_that_of_every_spike(pool_where):
+    """As a study counts it: a pooled value after the spike stands for its window of neurons."""
+    network = small_network(pool_where=pool_where)
+    params, frames = start(network), random_frames(3)
+    for sample in range(4):
+        one = frames[:, sample : sample + 1]
+        _, rate = forward_with_rates(network, params, prepare(network, one), over="neurons")
+        assert rate.shape == (1, 1)
+        assert float(rate) == pytest.approx(firing_rates(network, params, one).overall)
+    layers = forward_with_rates(network, params, prepare(network, frames))[1]
+    assert len({round(float(r), 6) for r in layers.mean(0)}) > 1  # else any weights would do
+
+
+@pytest.mark.parametrize("over", ["layers", "neurons"])
+def test_exact_against_central_differences_on_the_soft_twin(over):
     """Of loss plus penalty after adaptation, along a random direction of weights and rates."""
     network = small_network(surrogate="sigmoid").soft_twin()  # its primitive is positive, as spikes
-    t = task(network)
+    t = task(network, over=over)
     found = meta_gradient(**t)
 
     def value(init, learned):
         rest = (t["rule"], t["support"], t["steps"])
         adapted = adapt(t["forward"], t["loss"], init, learned, *rest)
         with torch.no_grad():
-            logits, rates = forward_with_rates(network, adapted, t["query"].frames)
+            logits, rates = forward_with_rates(network, adapted, t["query"].frames, over=over)
             extra = 5.0 * F.relu(rates - 0.02).square().mean()
             return float(F.cross_entropy(logits, QUERY.labels) + extra)
 
@@ -127,6 +143,11 @@ def test_a_run_trains_with_it_and_no_other_network_does(tmp_path, tiny_yaml, fak
     keys = ["train.rate_penalty=10", "train.rate_target=0.05", "train.iterations=2"]
     found = jobs.train(load_config(str(tiny_yaml), keys), tmp_path / "run", data=fake_zip)
     plain = jobs.train(load_config(str(tiny_yaml), keys[2:]), tmp_path / "plain", data=fake_zip)
-    assert found["loss"] != plain["loss"]
+    other = jobs.train(
+        load_config(str(tiny_yaml), [*keys, "train.rate_over=neurons"]),
+        tmp_path / "over",
+        data=fake_zip,
+    )
+    assert len({found["loss"], plain["loss"], other["loss"]}) == 3
     with pytest.raises(ConfigError, match=r"rate_penalty is 10.*leaky does not fire"):
         load_config(str(tiny_yaml), [*keys, "network.kind=leaky"])

@@ -38,7 +38,7 @@ def build_learner(config: Config, network: AnyNetwork) -> Learner:
     )
     t = config.train
     if t.rate_penalty and isinstance(network, Network):
-        rates = partial(forward_with_rates, network)
+        rates = partial(forward_with_rates, network, over=t.rate_over)
         by_rule = replace(by_rule, penalty=RatePenalty(rates, t.rate_penalty, t.rate_target))
     return learn_by(
         *(learn.method, by_rule, network),

@@ -132,7 +132,8 @@ class TrainConfig(_Section):
     than those of validation and test (0: the same): tasks of more ways than are asked for later
     make better prototypes (Snell et al. 2017). `validation_ways` likewise: where tasks of few ways
     are all solved, more of them still tell which weights are best. `rate_penalty` weighs the
-    squared excess of the query's firing rates over `rate_target`.
+    squared excess of the query's firing rates over `rate_target`: `rate_over` layers, each on its
+    own, or all neurons, so that a layer of few may fire more often than others.
     """
 
     start: str = ""
@@ -148,6 +149,7 @@ class TrainConfig(_Section):
     average: float = Field(0.0, ge=0, lt=1)
     rate_penalty: float = Field(0.0, ge=0)
     rate_target: float = Field(0.1, ge=0, le=1)
+    rate_over: Literal["layers", "neurons"] = "layers"
     validate_every: int = Field(250, ge=1)
     validation_episodes: int = Field(100, ge=2)
     validation_ways: int = Field(0, ge=0, le=1000)

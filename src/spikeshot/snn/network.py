@@ -30,6 +30,7 @@ from spikeshot.snn.room import room
 
 Readout = Literal["last", "mean", "count"]
 Engine = Literal["auto", "oracle"]
+RateOver = Literal["layers", "neurons"]
 Params = Mapping[str, Tensor]
 State = list[LayerState]
 BURN_IN_SAMPLES = 5  # samples whose burn-in runs at once
@@ -197,15 +198,32 @@ def features_prepared(network: Network, params: Params, prepared: Tensor) -> Ten
     return _activity(network, params, prepared, None).trace
 
 
-def forward_with_rates(network: Network, params: Params, prepared: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits `[B, ways]` and the mean activity of every layer after the burn-in, `[B, L]`.
+def forward_with_rates(
+    network: Network, params: Params, prepared: Tensor, *, over: RateOver = "layers"
+) -> tuple[Tensor, Tensor]:
+    """Return logits `[B, ways]` and the mean activity after the burn-in.
 
-    `prepared`: what `prepare` made of the frames. The activity, spikes per neuron and step (of
-    windows, where maximum pooling comes after the spike), has its graph, by the surrogate.
+    It is that of every layer, `[B, L]`, or `over` all neurons, `[B, 1]`. `prepared`: what `prepare`
+    made of the frames. The activity, spikes per neuron and step (of windows, where maximum pooling
+    comes after the spike), has its graph, by the surrogate.
     """
     activity = record_prepared(network, params, prepared)
-    rates = [s.transpose(0, 1).flatten(1).mean(1) for s in activity.spikes]
-    return activity.logits, torch.stack(rates, 1)
+    rates = torch.stack([s.transpose(0, 1).flatten(1).mean(1) for s in activity.spikes], 1)
+    if over == "neurons":
+        of_layer = [s[0, 0].numel() * window(network, i) for i, s in enumerate(activity.spikes)]
+        counts = rates.new_tensor(of_layer)
+        rates = rates @ (counts / counts.sum())[:, None]
+    return activity.logits, rates
+
+
+def window(network: Network, i: int) -> int:
+    """Return how many neurons of layer `i` stand behind one value that it sends on.
+
+    Averages after the spike stand for all neurons of their window; anything else for one.
+    """
+    style, layer = network.style, network.layers[i]
+    averaged = layer.kernel > 0 and style.pool_where == "after" and style.pool_kind == "average"
+    return layer.pool**2 if averaged else 1
 
 
 def _forward(network: Network, params: Params, x: Tensor, record: list[Tensor] | None) -> Activity:

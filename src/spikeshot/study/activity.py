@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeshot.snn.network import Network, forward_recorded
+from spikeshot.snn.network import Network, forward_recorded, window
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,3 @@ def firing_rates(network: Network, params: Mapping[str, Tensor], frames: Tensor)
     neurons = [s[0, 0].numel() * window(network, i) for i, s in enumerate(record)]
     total = sum(r * n for r, n in zip(rates, neurons, strict=True))
     return FiringRates(rates, total / max(sum(neurons), 1))
-
-
-def window(network: Network, i: int) -> int:
-    """Return how many neurons of layer `i` stand behind one value that it sends on.
-
-    Averages after the spike stand for all neurons of their window; anything else for one.
-    """
-    style, layer = network.style, network.layers[i]
-    averaged = layer.kernel > 0 and style.pool_where == "after" and style.pool_kind == "average"
-    return layer.pool**2 if averaged else 1

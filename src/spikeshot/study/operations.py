@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikeshot.snn.layer import Layer
-from spikeshot.snn.network import Network, forward_recorded
-from spikeshot.study.activity import window
+from spikeshot.snn.network import Network, forward_recorded, window
 from spikeshot.study.baselines.networks import AnyNetwork, parameter_shapes
 
 Shape = tuple[int, int, int]  # (H, W, C); a fully connected layer gives (1, 1, F)
