@@ -234,23 +234,24 @@ def read_done(points: Sequence[Point], place: Place) -> dict[str, Done]:
                 f"point {point.name} in {place.out} was made by another recipe: {key} is "
                 f"{ours[key]!r}, was {recipe.get(key)!r}. Choose another --out."
             )
-        if point.train and (other := _other_training(config, training_config(point, place))):
-            raise RunError(
-                f"point {point.name} in {place.out} was trained with another configuration (has "
-                f"{point.base} changed since?): {other}. Choose another --out."
-            )
+        if point.train:
+            trained = config_from_dict(config, str(file))
+            if other := _other_training(trained, training_config(point, place)):
+                raise RunError(
+                    f"point {point.name} in {place.out} was trained with another configuration "
+                    f"(has {point.base} changed since?): {other}. Choose another --out."
+                )
         done[point.name] = Done(point, result, read_scores(file.with_name(SCORES)), record)
     return done
 
 
-def _other_training(recorded: Mapping[str, Any], ours: Config) -> str:
+def _other_training(recorded: Config, ours: Config) -> str:
     """Return the first key in which a recorded training is another than ours, or "".
 
     Where its start lay is of no account, for folders are moved: what it was the recipe says.
     """
-    before = config_from_dict(recorded, "its record")
-    train = before.train.model_copy(update={"start": ours.train.start})
-    return first_difference(before.model_copy(update={"train": train}), ours)
+    train = recorded.train.model_copy(update={"start": ours.train.start})
+    return first_difference(recorded.model_copy(update={"train": train}), ours)
 
 
 def do_points(
