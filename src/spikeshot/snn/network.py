@@ -210,10 +210,14 @@ def forward_with_rates(
     activity = record_prepared(network, params, prepared)
     rates = torch.stack([s.transpose(0, 1).flatten(1).mean(1) for s in activity.spikes], 1)
     if over == "neurons":
-        of_layer = [s[0, 0].numel() * window(network, i) for i, s in enumerate(activity.spikes)]
-        counts = rates.new_tensor(of_layer)
+        counts = rates.new_tensor(neuron_counts(network, activity.spikes))
         rates = rates @ (counts / counts.sum())[:, None]
     return activity.logits, rates
+
+
+def neuron_counts(network: Network, spikes: Sequence[Tensor]) -> list[int]:
+    """Return the neurons of every layer, by its spikes `[T, B, ...]` as they are sent on."""
+    return [s[0, 0].numel() * window(network, i) for i, s in enumerate(spikes)]
 
 
 def window(network: Network, i: int) -> int:

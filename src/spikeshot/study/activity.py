@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spikeshot.snn.network import Network, forward_recorded, window
+from spikeshot.snn.network import Network, forward_recorded, neuron_counts
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,6 @@ def firing_rates(network: Network, params: Mapping[str, Tensor], frames: Tensor)
     with torch.no_grad():
         record = forward_recorded(network, params, frames)[1]
     rates = tuple(float(s.double().mean()) for s in record)
-    neurons = [s[0, 0].numel() * window(network, i) for i, s in enumerate(record)]
+    neurons = neuron_counts(network, record)
     total = sum(r * n for r, n in zip(rates, neurons, strict=True))
     return FiringRates(rates, total / max(sum(neurons), 1))
