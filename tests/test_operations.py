@@ -97,6 +97,8 @@ def test_memory_by_hand():
     weights = 4 * 18 + 4 + 5 * 16 + 5 + 3 * 5 + 3
     assert memory(network(), 3) == Memory(weights, (16 + 5) * 3 + 3 * 2)
     assert memory(leaky_twin(network("after")), 3) == Memory(weights, (64 + 5) * 3 + 3 * 2)
+    largest = network(pool_kind="max")  # 64 drives are filtered, of which 16 neurons see one each
+    assert memory(largest, 3) == Memory(weights, 64 * 2 + 16 + 5 * 3 + 3 * 2)
     gains = 4 + 5
     frames = FrameNetwork("frames", (2, 4, 4), 7, LAYERS)
     assert memory(frames, 3) == Memory(weights + gains, 32 + 64)  # the convolution's in and out

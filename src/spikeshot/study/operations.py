@@ -27,7 +27,9 @@ class Memory:
     """Numbers to keep: `weights` (all parameters), and `state`.
 
     The state of a network of leaky units is what each carries from step to step (Q, P and, with the
-    refractory reset, R); that of a network of frames is its largest layer's input and output.
+    refractory reset, R): Q and P of averages where these come before the spike, as they are linear
+    too, but of all that a maximum before the spike is taken of. That of a network of frames is its
+    largest layer's input and output.
     """
 
     weights: int
@@ -97,10 +99,11 @@ def memory(network: AnyNetwork, ways: int) -> Memory:
         return Memory(weights, max(prod(i) + prod(o) for i, o in both))
     refractory = network.style.neuron.reset == "refractory"
     pooled = network.style.pool_where == "before"
+    averaged = pooled and network.style.pool_kind == "average"
     state = 0
     for layer, (h, w, units) in zip(layers[:-1], outputs[:-1], strict=True):
-        p = layer.pool if pooled else 1
-        state += (h // p) * (w // p) * units * (2 + refractory)
+        one, window = h * w * units, (h // layer.pool) * (w // layer.pool) * units
+        state += 2 * (window if averaged else one) + refractory * (window if pooled else one)
     return Memory(weights, state + ways * (2 + (refractory and network.readout == "count")))
 
 
