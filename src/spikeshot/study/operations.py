@@ -102,8 +102,8 @@ def memory(network: AnyNetwork, ways: int) -> Memory:
     averaged = pooled and network.style.pool_kind == "average"
     state = 0
     for layer, (h, w, units) in zip(layers[:-1], outputs[:-1], strict=True):
-        one, window = h * w * units, (h // layer.pool) * (w // layer.pool) * units
-        state += 2 * (window if averaged else one) + refractory * (window if pooled else one)
+        every, windows = h * w * units, (h // layer.pool) * (w // layer.pool) * units
+        state += 2 * (windows if averaged else every) + refractory * (windows if pooled else every)
     return Memory(weights, state + ways * (2 + (refractory and network.readout == "count")))
 
 
