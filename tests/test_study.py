@@ -284,6 +284,20 @@ def test_a_stopped_study_goes_on_and_ends_the_same(done, file, fake_zip, tmp_pat
         }
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ((), "corpus 'nmnist' reads your data; give its place with --data PATH"),
+        (("--data", "nowhere"), "nowhere: no such file or folder"),
+        (("--data", Path(__file__).parent), "expected N-MNIST's published layout"),
+    ],
+)
+def test_recordings_that_are_not_there_are_one_message(cli, file, tmp_path, data, told):
+    ended = cli("study", file, *data, "--out", tmp_path / "out", "--processes", 1)
+    require_one_message(ended, [told])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failing_arm_is_named_and_the_others_are_kept(cli, file, fake_zip, tmp_path):
     raw = yaml.safe_load(file.read_text())
     raw |= {"steps": [], "tasks": [], "arms": {"spiking": {}, "wild": {}}}

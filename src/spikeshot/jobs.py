@@ -54,6 +54,14 @@ def never() -> bool:
     return False
 
 
+def require_recordings(config: Config, data: Path | None = None) -> None:
+    """Raise the `SpikeshotError` that a new training would end in for its recordings.
+
+    They are read, and packed where that is still to be done.
+    """
+    load_source(config, data)
+
+
 def train(
     config: Config,
     out: Path,

@@ -89,6 +89,18 @@ def require_sound(points: Sequence[Point], place: Place) -> None:
             raise type(error)(f"point {point.name}: {error}") from None
 
 
+def require_recordings(points: Sequence[Point], place: Place) -> None:
+    """Raise the error that new trainings would end in for their recordings, before any begins.
+
+    Those of the first seed are read; the others read the same files.
+    """
+    from spikeshot import jobs
+
+    new = [training_config(p, place) for p in points if p.train and place.learner(p) is None]
+    for config in {config.data: config for config in reversed(new)}.values():
+        jobs.require_recordings(config, place.data)
+
+
 def do_point(
     point: Point, tell: Callable[[float], None], stop: Callable[[], bool], *, place: Place
 ) -> None:
@@ -276,6 +288,8 @@ def do_points(
             f"{place.out} holds points already. Continue it with --resume, or choose another --out."
         )
     done = read_done(points, place)
+    wanted = points if todo is None else todo
+    require_recordings([p for p in wanted if p.name not in done], place)
     finished = {name: float(d.record.get("seconds", 0.0)) for name, d in done.items()}
 
     def ended(point: Point, problem: str) -> None:
@@ -284,7 +298,7 @@ def do_points(
 
     try:
         return run_points(
-            points if todo is None else todo,
+            wanted,
             partial(do_point, place=place),
             processes=processes,
             finished=finished,
